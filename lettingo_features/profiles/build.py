@@ -1,0 +1,346 @@
+"""Profiles as of a cutoff: windows -> summaries -> texts -> vectors -> three feature tables.
+
+Incremental: a user whose newest published window has the same digest costs nothing, so snapshots at an interval only
+pay for users who changed. Resumable: chunks are written as parts named by their content's keys, the meta part last,
+so a run killed at any point leaves every table readable and the next run does only what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lettingo_features.columns import (
+    CREATED_TIMESTAMP,
+    EMBEDDING_PROVENANCE,
+    EVENT_TIMESTAMP,
+    GENERATOR,
+    GENERATOR_ID,
+    N_INTERACTIONS,
+    PROFILE_EMBEDDING,
+    PROFILE_PROVENANCE,
+    PROFILE_TEXT,
+    TEXT_PROVENANCE,
+    TIMESTAMP,
+    USER_ID,
+    USER_PROFILE_EMBEDDING,
+    USER_PROFILE_META,
+    USER_PROFILE_TEXT,
+    WINDOW_DIGEST,
+    Provenance,
+)
+from lettingo_features.config import Config
+from lettingo_features.errors import ConfigError, DataError
+from lettingo_features.home import Home
+from lettingo_features.profiles.generator import Generator, ProfileRequest
+from lettingo_features.profiles.lint import lint
+from lettingo_features.profiles.summary import SummaryConfig, rating_scale, summarise
+from lettingo_features.sql import connect, literal
+from lettingo_features.windows import WindowConfig, create_windows, window_digests
+
+if TYPE_CHECKING:
+    from lettingo_features.encoding import SentenceEncoder
+
+
+class ProfileBuildConfig(Config):
+    """How the profiles of one release are built; saved beside the release, and refused when it changes."""
+
+    release: str = "v1"
+    "Name of the release: the suffix of its tables and views."
+    window: WindowConfig = WindowConfig()
+    "What a text may see."
+    min_interactions: int = 5
+    "Users with fewer interactions in their window get the statistical text: too little for a model to add to."
+    style: str = "narrative"
+    "Style asked of the language model, one of profiles.generator.STYLES."
+    chunk_size: int = 2_048
+    "Users per written part: what a killed run repeats at most."
+    memory_limit: str = "1GB"
+    "DuckDB's share of memory; larger windows spill to disk."
+
+
+class ProfileBuildReport(Config):
+    """What one build did, summed over its cutoffs."""
+
+    release: str
+    cutoffs: tuple[datetime, ...]
+    users_seen: int
+    "User snapshots with a non-empty window."
+    users_unchanged: int
+    "Of these, skipped: the newest published text already reads the same window."
+    written: dict[str, int]
+    "Texts written, by generator name."
+    fallbacks: int
+    "Texts of the language model that were empty after lint; the statistical text took their place."
+    lint_findings: int
+    seconds: dict[str, float]
+    "Wall seconds by stage: windows, text, encode, write."
+
+
+def text_table(release: str) -> str:
+    return f"user_profile_text_{release}"
+
+
+def meta_table(release: str) -> str:
+    return f"user_profile_meta_{release}"
+
+
+def embedding_table(release: str, encoder_id: str) -> str:
+    return f"user_profile_embedding_{release}_{encoder_id}"
+
+
+class ProfileBuild:
+    """Builds the profiles of one release.
+
+    Parameters
+    ----------
+    cold
+        Writes for users below ``config.min_interactions``, and wherever ``warm`` fails.
+    warm
+        Writes for all others.
+    encoder
+        Anything with ``encoder_id`` and ``encode(texts) -> (n, dim) float32``.
+
+    Raises
+    ------
+    ConfigError
+        The release exists and was built by other generators, windows or prompts: a version is a name.
+    """
+
+    def __init__(
+        self, home: Home, config: ProfileBuildConfig, cold: Generator, warm: Generator, encoder: SentenceEncoder
+    ) -> None:
+        self.home, self.config, self.cold, self.warm, self.encoder = home.create(), config, cold, warm, encoder
+        self._counts = {"users_seen": 0, "users_unchanged": 0, "fallbacks": 0, "lint_findings": 0}
+        self._written: dict[str, int] = {}
+        self._seconds = {"windows": 0.0, "text": 0.0, "encode": 0.0, "write": 0.0}
+
+    def run(
+        self,
+        cutoffs: Sequence[datetime],
+        *,
+        backfill: bool = True,
+        now: datetime | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ProfileBuildReport:
+        """Build every cutoff in time order.
+
+        ``backfill=True`` publishes a row at ``cutoff + publish_lag``, when a job run at the cutoff would have; False
+        (a live run) publishes at ``now``. A row that replaces one of the same cutoff, because interactions arrived
+        late, is always published at ``now``: it could not have been served before. ``progress(done, total)`` is called
+        with user counts of the current cutoff.
+        """
+        self._register()
+        self._drop_orphans()
+        now = now or datetime.now(UTC)
+        for cutoff in sorted(cutoffs):
+            if cutoff > now:
+                raise ConfigError(f"The cutoff {cutoff} lies after now ({now}): a window cannot read the future.")
+            self._run_cutoff(cutoff, backfill, now, progress or _silent)
+        return ProfileBuildReport(
+            release=self.config.release,
+            cutoffs=tuple(sorted(cutoffs)),
+            written=self._written,
+            seconds={stage: round(spent, 3) for stage, spent in self._seconds.items()},
+            **self._counts,
+        )
+
+    def _register(self) -> None:
+        identity = {
+            "config": self.config.model_dump(mode="json", exclude={"chunk_size", "memory_limit"}),
+            "cold": self.cold.generator_id,
+            "warm": self.warm.generator_id,
+            "warm_name": self.warm.name,
+        }
+        path = self.home.root / "releases" / f"{self.config.release}.json"
+        if path.is_file():
+            known = json.loads(path.read_text())
+            changed = sorted(key for key in identity if identity[key] != known.get(key))
+            if changed:
+                raise ConfigError(
+                    f"The release {self.config.release} was built with other settings ({', '.join(changed)} differ; see "
+                    f"{path}). A version is a name: choose a new release name for changed generators, windows or styles."
+                )
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(identity, indent=2) + "\n")
+        os.replace(temporary, path)
+
+    def _drop_orphans(self) -> None:
+        """Remove text and embedding parts whose meta part is missing: a killed run left them, this one redoes them."""
+        complete = {path.name for path in self.home.parts(meta_table(self.config.release))}
+        release = self.config.release
+        for table in (text_table(release), embedding_table(release, self.encoder.encoder_id)):
+            for path in self.home.parts(table):
+                if path.name not in complete:
+                    path.unlink()
+
+    def _run_cutoff(self, cutoff: datetime, backfill: bool, now: datetime, progress) -> None:
+        with _Stopwatch(self._seconds, "windows"):
+            connection = connect(self.home.spill, self.config.memory_limit)
+            changed, summaries = self._changed(connection, cutoff)
+        published = cutoff + timedelta(seconds=self.config.window.publish_lag_s) if backfill else now
+        done = 0
+        for start in range(0, changed.num_rows, self.config.chunk_size):
+            rows = changed.slice(start, self.config.chunk_size)
+            self._write_chunk(cutoff, published, now, rows, summaries.slice(start, self.config.chunk_size))
+            done += rows.num_rows
+            progress(done, changed.num_rows)
+        connection.close()
+
+    def _changed(self, connection, cutoff: datetime) -> tuple[pa.Table, pa.Table]:
+        """Users whose window differs from their newest published one, and their summaries, in the same order."""
+        interactions = self.home.scan("interactions")
+        create_windows(connection, interactions, [cutoff], self.config.window)
+        connection.register("digests", window_digests(connection).to_arrow_table())
+        connection.execute(f"CREATE TEMP TABLE published AS {self._published_sql(cutoff)}")
+        seen = connection.execute("SELECT count(*) FROM digests").fetchone()[0]
+        changed = connection.execute(
+            f"""
+            SELECT digests.user_id, digests.n_interactions, digests.source_max_ts, digests.window_digest,
+                   coalesce(published.event_timestamp = digests.cutoff, false) AS replaces
+            FROM digests LEFT JOIN published USING (user_id)
+            WHERE published.window_digest IS DISTINCT FROM digests.window_digest
+            ORDER BY digests.user_id
+            """
+        ).to_arrow_table()
+        self._counts["users_seen"] += seen
+        self._counts["users_unchanged"] += seen - changed.num_rows
+        connection.register("changed", changed)
+        connection.execute("DELETE FROM windows WHERE user_id NOT IN (SELECT user_id FROM changed)")
+        config = SummaryConfig(rating_max=rating_scale(connection, interactions))
+        items = self.home.scan("items") if self.home.parts("items") else "(SELECT NULL)"
+        summaries = summarise(connection, items, config)
+        summaries = summaries if isinstance(summaries, pa.Table) else summaries.read_all()
+        if not summaries[USER_ID].equals(changed[USER_ID]):
+            raise DataError("Window summaries and digests name different users: the windows table is inconsistent.")
+        return changed, summaries
+
+    def _published_sql(self, cutoff: datetime) -> str:
+        """Each user's newest row at or before ``cutoff``."""
+        table = meta_table(self.config.release)
+        if not self.home.parts(table):
+            return (
+                "SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS window_digest, "
+                "NULL::TIMESTAMPTZ AS event_timestamp WHERE false"
+            )
+        return f"""
+            SELECT user_id, window_digest, event_timestamp FROM {self.home.scan(table)}
+            WHERE event_timestamp <= TIMESTAMPTZ {literal(cutoff.isoformat())}
+            QUALIFY row_number() OVER (
+                PARTITION BY user_id ORDER BY event_timestamp DESC, created_timestamp DESC, window_digest) = 1
+        """
+
+    def _write_chunk(self, cutoff, published, now, rows: pa.Table, summaries: pa.Table) -> None:
+        with _Stopwatch(self._seconds, "text"):
+            texts, names, ids, findings = self._texts(rows, summaries)
+        with _Stopwatch(self._seconds, "encode"):
+            vectors = self.encoder.encode(texts)
+        with _Stopwatch(self._seconds, "write"):
+            self._write_tables(cutoff, published, now, rows, texts, names, ids, findings, vectors)
+
+    def _texts(self, rows: pa.Table, summaries: pa.Table):
+        warm = [n >= self.config.min_interactions for n in rows[N_INTERACTIONS].to_pylist()]
+        requests = [
+            ProfileRequest(user_id=summary.pop(USER_ID), summary=summary, style=self.config.style)
+            for summary in summaries.to_pylist()
+        ]
+        written = iter(_write_all(self.warm, [r for r, is_warm in zip(requests, warm, strict=True) if is_warm]))
+        linted = [lint(next(written)) if is_warm else ("", 0) for is_warm in warm]
+        empty = [index for index, (text, _) in enumerate(linted) if not text]
+        for index, text in zip(empty, _write_all(self.cold, [requests[i] for i in empty]), strict=True):
+            clean, findings = lint(text)
+            linted[index] = (clean, findings + linted[index][1])
+        self._counts["fallbacks"] += sum(warm[index] for index in empty)
+        self._counts["lint_findings"] += sum(findings for _, findings in linted)
+        is_cold = set(empty)
+        writers = [self.cold if index in is_cold else self.warm for index in range(len(requests))]
+        for writer in writers:
+            self._written[writer.name] = self._written.get(writer.name, 0) + 1
+        texts = [text for text, _ in linted]
+        return texts, [w.name for w in writers], [w.generator_id for w in writers], [found for _, found in linted]
+
+    def _write_tables(self, cutoff, published, now, rows, texts, names, ids, findings, vectors) -> None:
+        n, release = rows.num_rows, self.config.release
+        created = [now if replaces else published for replaces in rows["replaces"].to_pylist()]
+        published_at = pa.array(created, TIMESTAMP)
+        at = pa.array([cutoff] * n, TIMESTAMP)
+        base = {USER_ID: rows[USER_ID], EVENT_TIMESTAMP: at, CREATED_TIMESTAMP: published_at}
+
+        def table(provenance: Provenance, schema: pa.Schema, **values) -> pa.Table:
+            times = dict(zip(provenance, (at, rows["source_max_ts"], published_at), strict=True))
+            columns = {**base, **values, **times}
+            return pa.table([columns[name] for name in schema.names], names=schema.names)
+
+        part = _part_name(cutoff, rows)
+        flat = pa.array(vectors.reshape(-1), pa.float32())
+        offsets = pa.array(range(0, flat.__len__() + 1, vectors.shape[1]), pa.int32())
+        embedding = pa.ListArray.from_arrays(offsets, flat)
+        meta = {
+            GENERATOR: pa.array(names),
+            GENERATOR_ID: pa.array(ids),
+            WINDOW_DIGEST: rows[WINDOW_DIGEST],
+            N_INTERACTIONS: rows[N_INTERACTIONS],
+            "profile_n_words": pa.array([len(text.split()) for text in texts], pa.int64()),
+            "profile_n_lint": pa.array(findings, pa.int64()),
+        }
+        tables = (  # meta last: its part says that the chunk is complete
+            (
+                embedding_table(release, self.encoder.encoder_id),
+                table(EMBEDDING_PROVENANCE, USER_PROFILE_EMBEDDING, **{PROFILE_EMBEDDING: embedding}),
+                USER_PROFILE_EMBEDDING,
+            ),
+            (
+                text_table(release),
+                table(TEXT_PROVENANCE, USER_PROFILE_TEXT, **{PROFILE_TEXT: pa.array(texts)}),
+                USER_PROFILE_TEXT,
+            ),
+            (meta_table(release), table(PROFILE_PROVENANCE, USER_PROFILE_META, **meta), USER_PROFILE_META),
+        )
+        for name, content, schema in tables:
+            self.home.write_part(name, part, content, schema)
+
+
+class _Stopwatch:
+    """Adds the wall seconds of its block to ``seconds[stage]``."""
+
+    def __init__(self, seconds: dict[str, float], stage: str) -> None:
+        self._seconds, self._stage = seconds, stage
+
+    def __enter__(self) -> None:
+        self._start = datetime.now(UTC)
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._stage] += (datetime.now(UTC) - self._start).total_seconds()
+
+
+def _write_all(generator: Generator, requests: list[ProfileRequest]) -> list[str]:
+    texts = [text for batch in generator.write(requests) for text in batch] if requests else []
+    if len(texts) != len(requests):
+        raise DataError(f"{generator.name} answered {len(texts):,} of {len(requests):,} requests: no text was written.")
+    return texts
+
+
+def _part_name(cutoff: datetime, rows: pa.Table) -> str:
+    """``<cutoff>-<hash of users and window digests>``: the same chunk always has the same name."""
+    digest = hashlib.sha256()
+    for user_id, window_digest in zip(rows[USER_ID].to_pylist(), rows[WINDOW_DIGEST].to_pylist(), strict=True):
+        digest.update(f"{user_id}\x1f{window_digest}\x1e".encode())
+    return f"{cutoff.astimezone(UTC):%Y%m%dT%H%M%S}-{digest.hexdigest()[:16]}"
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def release_path(home: Home, release: str) -> Path:
+    """Where the identity of ``release`` is kept."""
+    return home.root / "releases" / f"{release}.json"
