@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -60,19 +61,9 @@ def build_training_set(store: FeatureStore, labels: pa.Table, service: str) -> T
     """
     feature_service = _feature_service(store, service)
     views = [projection.name_to_use() for projection in feature_service.feature_view_projections]
-    labels = _checked_labels(store, feature_service, labels)
-    job = store.get_historical_features(
-        entity_df=labels.to_pandas(),
-        features=feature_service,
-        filter_by_created_timestamp=True,
-    )
-    table = job.to_arrow()
-    if table.num_rows != labels.num_rows:
-        raise DataError(
-            f"{labels.num_rows:,} labels went in and {table.num_rows:,} rows came out: the offline store "
-            f"{type(_offline_store(store)).__name__} lost or doubled rows. Use "
-            "lettingo_features.offline_store.asof.AsofOfflineStore in feature_store.yaml."
-        )
+    keys = {projection.join_key_map.get(key, key) for projection, key in _join_keys(store, feature_service)}
+    labels = _checked_labels(labels, keys, service)
+    table = _join(store, labels, feature_service)
     certificate = Certificate(
         rows=table.num_rows,
         violations=0,
@@ -104,16 +95,51 @@ def read_labels(path: Path | str) -> pa.Table:
         raise DataError(f"{path} cannot be read as {path.suffix or 'CSV'}: {error}. Write it again, whole.") from error
 
 
-def _checked_labels(store: FeatureStore, service, labels: pa.Table) -> pa.Table:
-    needed = {EVENT_TIMESTAMP}
+def join_views(store: FeatureStore, rows: pa.Table, views: Sequence[str]) -> pa.Table:
+    """Join every feature of ``views`` to ``rows`` as of each row's ``event_timestamp``, checked but without certificate.
+
+    For entity rows that are not training examples: the users or the candidates of one ranking instant. ``rows`` needs
+    only the entity keys of ``views``; order and number of rows are kept.
+
+    Raises
+    ------
+    DataError, ConfigError, LeakageError
+        As :func:`build_training_set`.
+    """
+    _refuse_without_filter(store)
+    known = [store.get_feature_view(view) for view in views]
+    keys = {key for view in known for key in view.join_keys}
+    rows = _checked_labels(rows, keys, ", ".join(views))
+    features = [f"{view.name}:{feature.name}" for view in known for feature in view.features]
+    table = _join(store, rows, features)
+    check_families(table)
+    return table
+
+
+def _join(store: FeatureStore, rows: pa.Table, features) -> pa.Table:
+    job = store.get_historical_features(entity_df=rows.to_pandas(), features=features, filter_by_created_timestamp=True)
+    table = job.to_arrow()
+    if table.num_rows != rows.num_rows:
+        raise DataError(
+            f"{rows.num_rows:,} rows went in and {table.num_rows:,} came out: the offline store "
+            f"{type(_offline_store(store)).__name__} lost or doubled rows. Use "
+            "lettingo_features.offline_store.asof.AsofOfflineStore in feature_store.yaml."
+        )
+    return table
+
+
+def _join_keys(store: FeatureStore, service):
     for projection in service.feature_view_projections:
-        view = store.get_feature_view(projection.name)
-        needed |= {projection.join_key_map.get(key, key) for key in view.join_keys}
-    missing = sorted(needed - set(labels.column_names))
+        for key in store.get_feature_view(projection.name).join_keys:
+            yield projection, key
+
+
+def _checked_labels(labels: pa.Table, keys: set[str], wanted_by: str) -> pa.Table:
+    missing = sorted((keys | {EVENT_TIMESTAMP}) - set(labels.column_names))
     if missing:
         raise DataError(
-            f"The labels lack {', '.join(missing)}; they have {', '.join(labels.column_names)}. The service "
-            f"{service.name} needs its entity keys and {EVENT_TIMESTAMP} in every row."
+            f"The labels lack {', '.join(missing)}; they have {', '.join(labels.column_names)}. {wanted_by} needs its "
+            f"entity keys and {EVENT_TIMESTAMP} in every row."
         )
     index = labels.schema.get_field_index(EVENT_TIMESTAMP)
     column = labels[EVENT_TIMESTAMP]
@@ -140,12 +166,7 @@ def _checked_labels(store: FeatureStore, service, labels: pa.Table) -> pa.Table:
 def _feature_service(store: FeatureStore, name: str):
     from feast.errors import FeatureServiceNotFoundException
 
-    if not getattr(_offline_store(store), "supports_filter_by_created_timestamp", False):
-        raise ConfigError(
-            f"The offline store {type(_offline_store(store)).__name__} cannot filter by created timestamp, so rows "
-            "backfilled after a label would leak into it. Use "
-            "lettingo_features.offline_store.asof.AsofOfflineStore in feature_store.yaml."
-        )
+    _refuse_without_filter(store)
     try:
         return store.get_feature_service(name)
     except FeatureServiceNotFoundException as error:
@@ -153,6 +174,15 @@ def _feature_service(store: FeatureStore, name: str):
         raise ConfigError(
             f"No feature service {name} in the registry (it knows: {known}). Run 'feast -c feature_repo apply'."
         ) from error
+
+
+def _refuse_without_filter(store: FeatureStore) -> None:
+    if not getattr(_offline_store(store), "supports_filter_by_created_timestamp", False):
+        raise ConfigError(
+            f"The offline store {type(_offline_store(store)).__name__} cannot filter by created timestamp, so rows "
+            "backfilled after a label would leak into it. Use "
+            "lettingo_features.offline_store.asof.AsofOfflineStore in feature_store.yaml."
+        )
 
 
 def _offline_store(store: FeatureStore):

@@ -1,0 +1,61 @@
+"""``lettingo``: one command line over the steps of this folder; each step's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+COMMANDS = {  # name -> module of this folder and its command, in run order
+    "demo": "demo:demo",
+    "world": "world:world",
+    "ingest": "ingest:ingest",
+    "behaviour": "behaviour:behaviour",
+    "items": "items:items",
+    "profiles": "profiles:profiles",
+    "training-set": "training_set:training_set",
+    "uplift": "uplift:uplift",
+    "audit": "audit:audit",
+    "doctor": "doctor:doctor",
+}
+
+
+class Steps(click.Group):
+    """A group whose commands live in the modules of this folder."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name].split(":")
+        return getattr(importlib.import_module(f"pipelines.{module}"), attribute)
+
+
+@click.group(cls=Steps)
+@click.version_option(package_name="lettingo_features")
+def lettingo() -> None:
+    """LLM-written text about users and items as point-in-time correct Feast features."""
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one paragraph on standard error and exit status 2."""
+    from lettingo_features.errors import LettingoError
+
+    try:
+        lettingo.main(standalone_mode=False)
+    except LettingoError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("Stopped. Run the same command again to go on from here.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
