@@ -1,4 +1,4 @@
-"""One global time split and the label tables that follow from it.
+"""One global time split (METHODS section 6, traps 2 and 3).
 
 ::
 
@@ -6,10 +6,6 @@
     ───────────────┬───────────────────────┬──────────────────────┐
               train_start             test_start                 end
               (belongs to train)      (belongs to test)          (newest interaction, inside)
-
-Every question about a label looks strictly before the label's instant: an item is *available* once somebody has
-interacted with it, a user's *seen* items are those of earlier interactions, and a user without any earlier
-interaction is *cold*: counted, never ranked.
 """
 
 from __future__ import annotations
@@ -60,31 +56,6 @@ class Split:
     end: datetime
 
 
-@dataclass(frozen=True)
-class TestLabels:
-    """What the test asks, and what it had to leave out.
-
-    Attributes
-    ----------
-    users : pa.Table
-        ``user_id``, ``event_timestamp`` (= ``test_start``), ``n_before`` (int64, interactions before ``test_start``):
-        one row per test user, the entity rows of the retrieval.
-    items : pa.Table
-        ``item_id``, ``event_timestamp`` (= ``test_start``), ``first_seen``: every item available at ``test_start``.
-    relevant : pa.Table
-        ``user_id``, ``item_id``: what each test user liked in the test period, available and not seen before.
-    counts : dict of str to int
-        Positives and users that could not be ranked, by reason, and the size of the sample.
-    """
-
-    __test__ = False  # not a test class, whatever its name says to pytest
-
-    users: pa.Table
-    items: pa.Table
-    relevant: pa.Table
-    counts: dict[str, int]
-
-
 def time_split(connection: DuckDBPyConnection, interactions_sql: str, config: SplitConfig) -> Split:
     """Cut the interactions by time, at quantiles of ``event_timestamp``; a boundary instant belongs to the later side.
 
@@ -105,12 +76,12 @@ def time_split(connection: DuckDBPyConnection, interactions_sql: str, config: Sp
         raise DataError(
             f"train_share {config.train_share} + test_share {config.test_share} leave no history. Lower one of them."
         )
-    first, train_start, test_start, end, n = connection.execute(
+    [(first, train_start, test_start, end, n)] = connection.execute(
         f"""SELECT min(event_timestamp), quantile_disc(event_timestamp, $train), quantile_disc(event_timestamp, $test),
                    max(event_timestamp), count(*)
             FROM {interactions_sql}""",
         {"train": 1 - config.test_share - config.train_share, "test": 1 - config.test_share},
-    ).fetchone()
+    ).fetchall()
     if not n or not first < train_start < test_start <= end:
         raise DataError(
             f"{n} interactions between {first} and {end} cannot be cut into history, training and test by time. "
@@ -121,8 +92,8 @@ def time_split(connection: DuckDBPyConnection, interactions_sql: str, config: Sp
 
 def history(connection: DuckDBPyConnection, interactions_sql: str, before: datetime) -> pa.Table:
     """``user_id, item_id, event_timestamp`` of all interactions strictly before ``before``, oldest first."""
-    return connection.execute(
+    return connection.sql(
         f"""SELECT user_id, item_id, event_timestamp FROM {interactions_sql} WHERE event_timestamp < $before
             ORDER BY event_timestamp, user_id, item_id""",
-        {"before": before},
+        params={"before": before},
     ).to_arrow_table()
