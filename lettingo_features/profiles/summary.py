@@ -112,8 +112,9 @@ def summarise(
     connection
         Session that holds ``windows`` (see `windows.create_windows`).
     items_sql
-        What to read items FROM: item_id, title, categories list<string>. Of an item with several rows the one with the
-        newest created_timestamp counts (where that column exists). Items that it lacks keep an empty title.
+        What to read items FROM: item_id, title, categories list<string>; a column that it lacks reads as null. Of an
+        item with several rows the one with the newest created_timestamp counts. Items that it lacks keep an empty
+        title; ``(SELECT NULL)`` stands for no catalogue at all.
     batch_size
         Rows per batch of the reader.
 
@@ -137,9 +138,10 @@ def summaries(batch: pa.RecordBatch | pa.Table) -> Iterator[tuple[str, dict[str,
 
 def _query(items_sql: str, config: SummaryConfig) -> str:
     return f"""
-    WITH versions AS (  -- the union adds a null created_timestamp where the items have none
+    WITH versions AS (  -- the union adds, as nulls, whichever of these columns the items lack
         SELECT * FROM {items_sql}
-        UNION ALL BY NAME SELECT CAST(NULL AS TIMESTAMPTZ) AS created_timestamp WHERE false
+        UNION ALL BY NAME SELECT CAST(NULL AS VARCHAR) AS item_id, CAST(NULL AS VARCHAR) AS title,
+            CAST(NULL AS VARCHAR[]) AS categories, CAST(NULL AS TIMESTAMPTZ) AS created_timestamp WHERE false
     ), catalogue AS (
         SELECT item_id, title, categories FROM versions
         QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY created_timestamp DESC NULLS LAST, title) = 1

@@ -157,6 +157,13 @@ def test_user_known_only_by_unknown_items_has_empty_lists():
     assert facts["span_days"] == 0
 
 
+def test_without_a_catalogue_only_ratings_are_known():
+    connection = make_connection([("u", "t1", 1, 5)])
+    ((_, facts),) = summaries(summarise(connection, "(SELECT NULL)", SummaryConfig(rating_max=5)).read_all())
+    assert facts["newest"] == [{"title": "", "category": "", "sentiment": "liked"}]
+    assert facts["top_categories"] == []
+
+
 def test_lists_are_capped():
     facts = summary_of([("t1", 1, 5), ("h2", 2, 5), ("d1", 3, 5)], n_newest=2, n_top=1, n_titles=1)
     assert [row["title"] for row in facts["newest"]] == ["Tense", "Moan"]
