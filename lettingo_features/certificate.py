@@ -15,8 +15,15 @@ import hashlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lettingo_features.columns import CREATED_TIMESTAMP, EVENT_TIMESTAMP, ITEM_ID, PROVENANCES, TIMESTAMP, USER_ID
-from lettingo_features.columns import Provenance
+from lettingo_features.columns import (
+    CREATED_TIMESTAMP,
+    EVENT_TIMESTAMP,
+    ITEM_ID,
+    PROVENANCES,
+    TIMESTAMP,
+    USER_ID,
+    Provenance,
+)
 from lettingo_features.config import Config
 from lettingo_features.errors import DataError, LeakageError
 
@@ -68,7 +75,8 @@ class Certificate(Config):
             share = check.rows_with_value / self.rows if self.rows else 0.0
             lines.append(
                 f"  {check.family:<30} value in {share:6.1%} of rows   "
-                f"worst margin to label {_days(check.worst_label_margin_s)}, to source {_days(check.worst_source_margin_s)}"
+                f"worst margin to label {_days(check.worst_label_margin_s)}, "
+                f"to source {_days(check.worst_source_margin_s)}"
             )
         if self.unchecked_views:
             lines.append(f"  not provable (no provenance columns): {', '.join(self.unchecked_views)}")
@@ -106,7 +114,7 @@ def check_families(table: pa.Table) -> tuple[FamilyCheck, ...]:
 
 
 def _check_family(table: pa.Table, provenance: Provenance) -> FamilyCheck:
-    source, cutoff, published = (_microseconds(table[name]) for name in provenance)
+    cutoff, source, published = (_microseconds(table[name]) for name in provenance)
     label = _microseconds(table[EVENT_TIMESTAMP])
     nulls = [pc.cast(pc.is_null(column), pa.int8()) for column in (source, cutoff, published)]
     n_null = pc.add(pc.add(nulls[0], nulls[1]), nulls[2])
@@ -144,9 +152,8 @@ def _leakage_message(table, provenance, violating, broken, margins, n_violations
         worst = pc.min(pc.filter(margin, mask)).as_py()
         row = pc.index(pc.and_(mask, pc.equal(margin, worst)), True).as_py()
         keys = ", ".join(f"{key} {table[key][row]}" for key in (USER_ID, ITEM_ID) if key in table.column_names)
-        parts.append(
-            f"{count:,} break '{rule}' (worst: {keys}, label at {table[EVENT_TIMESTAMP][row]}, by {_days(-worst / 1e6)})"
-        )
+        label = table[EVENT_TIMESTAMP][row]
+        parts.append(f"{count:,} break '{rule}' (worst: {keys}, label at {label}, by {_days(-worst / 1e6)})")
     incomplete = n_violations - sum(pc.sum(mask).as_py() or 0 for mask in broken)
     if incomplete > 0:
         parts.append(f"{incomplete:,} have only some of {', '.join(provenance)}")

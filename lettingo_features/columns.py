@@ -5,9 +5,12 @@ Every timestamp is ``timestamp[us, tz=UTC]``: Feast with DuckDB 2 fails on nanos
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 STRINGS = pa.list_(pa.string())
@@ -154,3 +157,10 @@ USER_PROFILE_EMBEDDING = pa.schema(
 ITEM_TEXT = pa.schema(
     [pa.field(ITEM_ID, pa.string()), *_TIMES, pa.field(ITEM_TEXT_EMBEDDING, VECTOR), *ITEM_TEXT_PROVENANCE.fields()]
 )
+
+
+def vector_column(vectors: np.ndarray) -> pa.ListArray:
+    """``vectors``, shape (n, dim) float32, as an Arrow array of n lists of dim numbers."""
+    n, dim = vectors.shape
+    offsets = pa.array(range(0, n * dim + 1, dim), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1), pa.float32()))

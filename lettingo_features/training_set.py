@@ -96,7 +96,7 @@ def read_labels(path: Path | str) -> pa.Table:
 
 
 def join_views(store: FeatureStore, rows: pa.Table, views: Sequence[str]) -> pa.Table:
-    """Join every feature of ``views`` to ``rows`` as of each row's ``event_timestamp``, checked but without certificate.
+    """Join every feature of ``views`` to ``rows`` as of each row's ``event_timestamp``: checked, no certificate.
 
     For entity rows that are not training examples: the users or the candidates of one ranking instant. ``rows`` needs
     only the entity keys of ``views``; order and number of rows are kept.

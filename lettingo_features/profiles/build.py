@@ -35,6 +35,7 @@ from lettingo_features.columns import (
     USER_PROFILE_TEXT,
     WINDOW_DIGEST,
     Provenance,
+    vector_column,
 )
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError, DataError
@@ -165,8 +166,9 @@ class ProfileBuild:
             changed = sorted(key for key in identity if identity[key] != known.get(key))
             if changed:
                 raise ConfigError(
-                    f"The release {self.config.release} was built with other settings ({', '.join(changed)} differ; see "
-                    f"{path}). A version is a name: choose a new release name for changed generators, windows or styles."
+                    f"The release {self.config.release} was built with other settings ({', '.join(changed)} "
+                    f"differ; see {path}). A version is a name: choose a new release name for changed generators, "
+                    "windows or styles."
                 )
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +206,7 @@ class ProfileBuild:
         connection.execute(f"CREATE TEMP TABLE published AS {self._published_sql(cutoff)}")
         seen = connection.execute("SELECT count(*) FROM digests").fetchone()[0]
         changed = connection.execute(
-            f"""
+            """
             SELECT digests.user_id, digests.n_interactions, digests.source_max_ts, digests.window_digest,
                    coalesce(published.event_timestamp = digests.cutoff, false) AS replaces
             FROM digests LEFT JOIN published USING (user_id)
@@ -281,9 +283,6 @@ class ProfileBuild:
             return pa.table([columns[name] for name in schema.names], names=schema.names)
 
         part = _part_name(cutoff, rows)
-        flat = pa.array(vectors.reshape(-1), pa.float32())
-        offsets = pa.array(range(0, flat.__len__() + 1, vectors.shape[1]), pa.int32())
-        embedding = pa.ListArray.from_arrays(offsets, flat)
         meta = {
             GENERATOR: pa.array(names),
             GENERATOR_ID: pa.array(ids),
@@ -295,7 +294,7 @@ class ProfileBuild:
         tables = (  # meta last: its part says that the chunk is complete
             (
                 embedding_table(release, self.encoder.encoder_id),
-                table(EMBEDDING_PROVENANCE, USER_PROFILE_EMBEDDING, **{PROFILE_EMBEDDING: embedding}),
+                table(EMBEDDING_PROVENANCE, USER_PROFILE_EMBEDDING, **{PROFILE_EMBEDDING: vector_column(vectors)}),
                 USER_PROFILE_EMBEDDING,
             ),
             (
