@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
 
+from lettingo_features.columns import ITEM_ID, USER_ID
+from lettingo_features.config import Config
+from lettingo_features.errors import DataError
+from lettingo_features.evaluation.controls import ItemKnn, random_scores
+from lettingo_features.evaluation.full_ranking import FullRanking, Outcome
+from lettingo_features.evaluation.metrics import MEASURES
+from lettingo_features.evaluation.ranker import RankerConfig, score, train_ranker
+from lettingo_features.evaluation.ranking_data import RankingData, Texts
 from lettingo_features.evaluation.splits import Split
+from lettingo_features.evaluation.statistics import bootstrap_intervals, holm, paired_p_value
+from lettingo_features.evaluation.uplift_report import (
+    COMPARISONS,
+    HISTORY,
+    ITEM_KNN,
+    LANGUAGE_MODEL,
+    NO_PROFILE,
+    POPULARITY,
+    RANDOM,
+    SHUFFLED,
+    STATISTICAL,
+    Bucket,
+    Comparison,
+    Row,
+    UpliftReport,
+)
+
+HISTORY_BUCKETS = ((1, 5), (5, 10), (10, 20), (20, None))
+"Items seen before the test, half-open; the first is the cold start, where a profile has least to say."
 
 
 @dataclass(frozen=True)
@@ -67,3 +97,209 @@ class UpliftInputs:
     statistical: ProfileRows
     language_model: ProfileRows
     counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class UpliftConfig(Config):
+    """How the table is computed; the same for every arm."""
+
+    ranker: RankerConfig = RankerConfig()
+    "The reference ranker."
+    seeds: tuple[int, ...] = (0, 1, 2)
+    "One ranker, and one shuffle of the profiles, per seed; metrics are averaged over seeds per user (rule 12)."
+    popularity_days: int = Field(30, ge=1)
+    "Window of the popularity control, days before ``test_start``."
+    history_days: int = Field(365, ge=1)
+    "Window of the raw-history control, days; as the profile's window, so that both may know the same."
+    history_newest: int = Field(60, ge=1)
+    "Interactions in that window, newest first; as the profile's recent and long history together."
+    reduced_dims: int = Field(8, ge=1)
+    "Principal components of each embedding; trees split on single numbers, so a few are enough."
+    block_rows: int = Field(500_000, ge=1)
+    "(user, item) rows scored at once; about 100 MB of features."
+    resamples: int = Field(10_000, ge=1)
+    "Bootstrap resamples of the users."
+    permutations: int = Field(9_999, ge=1)
+    "Sign patterns of the paired test; with 7 comparisons under Holm the smallest adjusted p is 0.0014."
+    confidence: float = Field(0.95, gt=0, lt=1)
+    "Of the intervals."
+    seed: int = 0
+    "Of tie-breaking, of the random row, of the bootstrap and of the permutations."
+
+
+def uplift_table(
+    inputs: UpliftInputs, config: UpliftConfig | None = None, progress: Callable[[str], None] | None = None
+) -> UpliftReport:
+    """Train and test every arm on the same labels and candidates, and compare them user by user.
+
+    Parameters
+    ----------
+    inputs : UpliftInputs
+    config : UpliftConfig, optional
+    progress : callable, optional
+        Told the name of each step, once per arm and seed, before it starts.
+
+    Raises
+    ------
+    DataError
+        If too few users have a profile, or embeddings differ in length.
+    """
+    config = config or UpliftConfig()
+    progress = progress or (lambda step: None)
+    data = RankingData(inputs, config)
+    ranking = _full_ranking(inputs, data, config)
+    outcomes: dict[str, list[Outcome]] = {}
+    for name, scores in _controls(inputs, data, ranking, config).items():
+        progress(name)
+        outcomes[name] = ranking.judge(scores)
+    coverage: dict[str, float] = {}
+    for name, variants in _arms(inputs, data, config).items():
+        outcomes[name] = []
+        for texts, seeds in variants():
+            progress(f"{name}, seeds {', '.join(map(str, seeds))}")
+            outcomes[name] += _train_and_judge(data, ranking, texts, seeds, config)
+            if texts is not None:
+                coverage[name] = float(texts.test.present.mean())
+    return _report(inputs, data, ranking, outcomes, coverage, config)
+
+
+def _full_ranking(inputs: UpliftInputs, data: RankingData, config: UpliftConfig) -> FullRanking:
+    user_ids = inputs.test_users[USER_ID]
+    numbers = pc.index_in(user_ids, value_set=data.history.user_ids)
+    user = pc.index_in(inputs.relevant[USER_ID], value_set=user_ids.combine_chunks())
+    item = pc.index_in(inputs.relevant[ITEM_ID], value_set=data.item_ids)
+    unknown = numbers.null_count + user.null_count + item.null_count
+    if unknown:
+        raise DataError(
+            f"{numbers.null_count} test users without history, {user.null_count} relevant rows of unknown users and "
+            f"{item.null_count} of unknown items. Take test users, items and relevant rows from one test_labels call."
+        )
+    seen = data.history.matrix()[numbers.to_numpy()]
+    relevant = (user.to_numpy(), item.to_numpy())
+    return FullRanking(user_ids.to_pylist(), seen, relevant, config.block_rows, config.seed)
+
+
+def _controls(
+    inputs: UpliftInputs, data: RankingData, ranking: FullRanking, config: UpliftConfig
+) -> dict[str, Callable[[slice], list[np.ndarray]]]:
+    popularity = data.history.popularity(inputs.split.test_start, config.popularity_days)
+    neighbours = ItemKnn(data.history)
+
+    def popular(users: slice) -> list[np.ndarray]:
+        return [np.broadcast_to(popularity, (len(ranking.user_ids[users]), len(popularity)))]
+
+    def similar(users: slice) -> list[np.ndarray]:
+        return [neighbours.scores(ranking.seen[users])]
+
+    def chance(users: slice) -> list[np.ndarray]:
+        # Not the seed of tie-breaking: the same stream would break every tie by the score itself.
+        return [random_scores(ranking.user_ids[users], len(popularity), config.seed + 1)]
+
+    return {POPULARITY: popular, ITEM_KNN: similar, RANDOM: chance}
+
+
+def _arms(
+    inputs: UpliftInputs, data: RankingData, config: UpliftConfig
+) -> dict[str, Callable[[], Iterator[tuple[Texts | None, tuple[int, ...]]]]]:
+    """Each arm as (texts, seeds that share them), made when its turn comes so that only one arm's are held."""
+
+    def no_profile():
+        yield None, config.seeds
+
+    def history():
+        yield data.history_texts(), config.seeds
+
+    def statistical():
+        yield data.profile_texts(inputs.statistical, STATISTICAL), config.seeds
+
+    def language_model():
+        yield data.profile_texts(inputs.language_model, LANGUAGE_MODEL), config.seeds
+
+    def shuffled():
+        own = data.profile_texts(inputs.language_model, LANGUAGE_MODEL)
+        for seed in config.seeds:
+            yield data.shuffled_texts(own, seed), (seed,)
+
+    return {
+        NO_PROFILE: no_profile,
+        HISTORY: history,
+        STATISTICAL: statistical,
+        LANGUAGE_MODEL: language_model,
+        SHUFFLED: shuffled,
+    }
+
+
+def _train_and_judge(
+    data: RankingData, ranking: FullRanking, texts: Texts | None, seeds: tuple[int, ...], config: UpliftConfig
+) -> list[Outcome]:
+    matrix = data.train_matrix(texts)
+    rankers = [train_ranker(matrix, data.labels, data.group_sizes, config.ranker, seed) for seed in seeds]
+    del matrix  # the test needs the memory
+    n_items = len(data.item_ids)
+
+    def scores(users: slice) -> list[np.ndarray]:
+        block = data.test_matrix(texts, users)
+        return [score(ranker, block, config.ranker).reshape(-1, n_items) for ranker in rankers]
+
+    return ranking.judge(scores)
+
+
+def _report(
+    inputs: UpliftInputs,
+    data: RankingData,
+    ranking: FullRanking,
+    outcomes: dict[str, list[Outcome]],
+    coverage: dict[str, float],
+    config: UpliftConfig,
+) -> UpliftReport:
+    per_user = {name: np.mean([each.values for each in found], axis=0) for name, found in outcomes.items()}
+    n_seen = np.diff(ranking.seen.indptr)
+    return UpliftReport(
+        rows=_rows(outcomes, per_user, config),
+        comparisons=_comparisons(per_user, config),
+        buckets=_buckets(per_user, n_seen),
+        n_users=len(ranking.user_ids),
+        n_items=len(data.item_ids),
+        mean_candidates=float(len(data.item_ids) - n_seen.mean()),
+        n_train_queries=len(data.group_sizes),
+        n_seeds=len(config.seeds),
+        confidence=config.confidence,
+        coverage=coverage,
+        counts=dict(inputs.counts),
+    )
+
+
+def _rows(outcomes: dict[str, list[Outcome]], per_user: dict[str, np.ndarray], config: UpliftConfig) -> tuple[Row, ...]:
+    stacked = np.concatenate(list(per_user.values()), axis=1)
+    intervals = bootstrap_intervals(stacked, config.resamples, config.confidence, config.seed)
+    return tuple(
+        Row(
+            name=name,
+            means=tuple(values.mean(axis=0).tolist()),
+            intervals=tuple(map(tuple, intervals[n * len(MEASURES) : (n + 1) * len(MEASURES)].tolist())),
+            seed_spread=float(np.std([each.values[:, 0].mean() for each in outcomes[name]])),
+            tie_rate=float(np.mean([each.tied.mean() for each in outcomes[name]])),
+        )
+        for n, (name, values) in enumerate(per_user.items())
+    )
+
+
+def _comparisons(per_user: dict[str, np.ndarray], config: UpliftConfig) -> tuple[Comparison, ...]:
+    differences = np.column_stack([per_user[arm][:, 0] - per_user[base][:, 0] for arm, base in COMPARISONS])
+    intervals = bootstrap_intervals(differences, config.resamples, config.confidence, config.seed)
+    p_values = [paired_p_value(column, config.permutations, config.seed) for column in differences.T]
+    figures = zip(COMPARISONS, differences.mean(axis=0), intervals, p_values, holm(np.array(p_values)), strict=True)
+    return tuple(
+        Comparison(arm, base, float(mean), tuple(interval.tolist()), p_value, float(adjusted))
+        for (arm, base), mean, interval, p_value, adjusted in figures
+    )
+
+
+def _buckets(per_user: dict[str, np.ndarray], n_seen: np.ndarray) -> tuple[Bucket, ...]:
+    buckets = []
+    for low, high in HISTORY_BUCKETS:
+        inside = (n_seen >= low) & (n_seen < (high or np.inf))
+        if inside.any():
+            name = f"{low}-{high - 1}" if high else f"{low}+"
+            ndcg = {arm: float(values[inside, 0].mean()) for arm, values in per_user.items()}
+            buckets.append(Bucket(name, int(inside.sum()), ndcg))
+    return tuple(buckets)
