@@ -79,7 +79,7 @@ def titles(rng: np.random.Generator, n: int) -> pa.Array:
         join(noun, " of ", place),
         join(adjective, " ", noun),
         join("The ", noun, " and the ", second),
-        join("A ", noun, " in ", place),
+        join(pc.if_else(pc.match_substring_regex(noun, "^[AEIOU]"), "An ", "A "), noun, " in ", place),
     ]
     shape = rng.choice(len(shapes), size=n, p=[0.35, 0.2, 0.2, 0.1, 0.15])
     drawn = pc.choose(pa.array(shape), *shapes)

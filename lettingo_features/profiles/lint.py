@@ -10,7 +10,7 @@ MAX_WORDS = 120  # twice what our generators write: beyond it a model is ramblin
 
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")  # markdown: the words stay
 _UNWANTED = (
-    re.compile(r"\b(?:https?|ftp|file|data|javascript):(?=\S)\S*", re.IGNORECASE),
+    re.compile(r"\b(?:[a-z][a-z0-9+.-]*://|(?:data|javascript|mailto):(?=\S))\S*", re.IGNORECASE),
     re.compile(
         r"\bwww\.\S+|\b[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}/\S*", re.IGNORECASE
     ),  # "Startup.com" is a film: a path tells

@@ -1,7 +1,7 @@
 """Deterministic prose from a summary: the baseline that every language model must beat, and the cold-start fallback.
 
 Sentences are added in order of worth until the word cap. Below ``titles_from`` interactions a text says only which
-categories, how they were taken and the tone: many cold users then share one text, which is encoded once.
+categories and how they were taken: many cold users then share one text, which is encoded once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _LEAD = (
     (0.2, "Often chooses"),
     (0.0, "Ranges widely, first to"),
 )
-_NEXT = ((0.35, "almost as often"), (0.2, "often"), (0.1, "sometimes"), (0.0, "now and then"))
+# (share of the leading category's count from which it is said, words before the category)
+_NEXT = ((0.8, "almost as often"), (0.5, "often"), (0.25, "sometimes"), (0.0, "now and then"))
 _TONE = {
     "generous": "Rates generously and is easily pleased.",
     "balanced": "Rates evenly, with praise and criticism in balance.",
@@ -38,13 +39,16 @@ _TONE = {
     "unrated": "Leaves no ratings, so liking shows only in what is chosen.",
 }
 _COLD_LEAD = {
-    "liked": "Began with {top} and liked it.",
-    "disliked": "Began with {top} and did not like it.",
+    "liked": "Began with {top} and liked {it}.",
+    "disliked": "Began with {top} and did not like {it}.",
     "neutral": "Began with {top}, with no strong feelings either way.",
+    "unrated": "Began with {top}, without rating {it}.",
 }
-_COLD_CLOSE = "With so short a history this is a first impression: well-known items are a safe next step."
+_COLD_CLOSE = (
+    "With so short a history this is only a first impression, "
+    "so well-known and well-liked items remain a safe next step."
+)
 _NO_CATEGORY = "Choices so far fall into no known category, so no clear interest can be named yet."
-_STEADY = "The newest choices keep to the same interests as before, with no recent shift to be seen."
 _THIN = "Little more can be said of this history yet, so well-liked items of any kind remain a safe next step."
 
 
@@ -52,7 +56,7 @@ class StatisticalConfig(Config):
     """What a statistical text may hold."""
 
     titles_from: int = Field(default=5, ge=0)
-    """Interactions from which titles, weak spots and shifts are told; fewer say too little and would make texts unique."""
+    """Interactions from which titles, weak spots, shifts and tone are told: fewer say too little about them."""
     max_words: int = Field(default=60, ge=40)
     """Cap on a text: an embedding of more words blurs what matters."""
 
@@ -80,13 +84,11 @@ class StatisticalGenerator:
         sentences, words = [], 0
         for sentence in _warm(summary):
             n = sentence.count(" ") + 1
-            if sentence and words + n <= self.config.max_words:
+            if sentence and (not sentences or words + n <= self.config.max_words):
                 sentences.append(sentence)
                 words += n
-        for filler in (_STEADY, _THIN):
-            if words < MIN_WORDS:
-                sentences.append(filler)
-                words += filler.count(" ") + 1
+        if words < MIN_WORDS:
+            sentences.append(_THIN)
         return " ".join(sentences)
 
 
@@ -94,11 +96,10 @@ def _cold(summary: Mapping[str, Any]) -> list[str]:
     """Sentences of a short history, from few values, so that texts recur."""
     top = summary["top_categories"][:2]
     if not top:
-        return [_NO_CATEGORY, _TONE[summary["tone"]], _COLD_CLOSE]
+        return [_NO_CATEGORY, _COLD_CLOSE]
     names = " and ".join(_category(entry["name"]) for entry in top)
-    taken = _taken(top)
-    lead = _COLD_LEAD[taken].format(top=names)
-    return [lead, _TONE[summary["tone"]], _COLD_CLOSE]
+    taken = "unrated" if summary["tone"] == "unrated" else _taken(top)
+    return [_COLD_LEAD[taken].format(top=names, it="them" if top[1:] else "it"), _COLD_CLOSE]
 
 
 def _warm(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -123,9 +124,12 @@ def _interests(summary: Mapping[str, Any]) -> str:
     elif first["liked"] >= 0.8 * first["n"]:
         text += " and likes nearly all of it"
     weak = summary["lowest_category"]
-    rest = [entry for entry in others if weak is None or entry["name"] != weak["name"]]
-    said = [f"{_worded(_NEXT, entry['n'] / n)} {_category(entry['name'])}" for entry in rest]
-    return f"{text}, {' and '.join(said)}." if said else f"{text}."
+    said: dict[str, list[str]] = {}  # categories by the words that they share
+    for entry in others:
+        if weak is None or entry["name"] != weak["name"]:
+            said.setdefault(_worded(_NEXT, entry["n"] / first["n"]), []).append(_category(entry["name"]))
+    rest = " and ".join(f"{words} {' and '.join(names)}" for words, names in said.items())
+    return f"{text}, {rest}." if rest else f"{text}."
 
 
 def _shift(summary: Mapping[str, Any]) -> str:
@@ -159,7 +163,7 @@ def _worded(scale: Sequence[tuple[float, str]], share: float) -> str:
 
 @lru_cache(maxsize=_CACHED_NAMES)
 def _title(text: str) -> str:
-    title = clean(text, TITLE_CHARS)
+    title = clean(text, TITLE_CHARS).replace('"', "'")
     return f'"{title}"' if title else ""
 
 
