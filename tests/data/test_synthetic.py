@@ -17,6 +17,7 @@ from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_
 from lettingo_features.data.synthetic_tastes import MAX_CHANGES, draw_tastes
 from lettingo_features.profiles.summary import SummaryConfig, summaries, summarise
 from lettingo_features.sql import connect
+from lettingo_features.windows import WindowConfig, create_windows
 
 BEAUTY = ("Skin Care", "Hair Care", "Make-up", "Fragrance", "Nail Care", "Bath", "Shaving", "Oral Care", "Sun Care")
 SMALL = WorldConfig(n_users=300, n_items=400, interactions_per_user=15, unrated_share=0.1)
@@ -163,14 +164,7 @@ def test_top_summary_category_names_the_true_interest(names):
     connection = connect(threads=1)
     connection.register("interactions", world.interactions())
     connection.register("items", world.items())
-    connection.execute(
-        """CREATE TABLE windows AS SELECT $at::TIMESTAMPTZ AS cutoff, user_id, item_id, event_timestamp, rating,
-            row_number() OVER (PARTITION BY user_id ORDER BY event_timestamp DESC, item_id) AS position,
-            'recent' AS segment
-        FROM interactions WHERE event_timestamp >= $at::TIMESTAMPTZ - INTERVAL 365 DAY AND event_timestamp < $at
-        QUALIFY position <= 60""",
-        {"at": at},
-    )
+    create_windows(connection, "interactions", [at], WindowConfig())
     truth = {row["user_id"]: row for row in world.truth(at).to_pylist()}
     found, lowest = [], []
     for user_id, facts in summaries(summarise(connection, "items", SummaryConfig(rating_max=5)).read_all()):

@@ -200,7 +200,10 @@ def test_schema_and_order_over_users_and_batches():
     connection = make_connection([("b", "t1", 1, 5), ("a", "t1", 1, 5), ("c", "h1", 1, None)])
     reader = summarise(connection, "items", SummaryConfig(rating_max=5), batch_size=2)
     assert reader.schema == SUMMARY
-    table = reader.read_all()
+    batches = list(reader)
+    assert [batch.num_rows for batch in batches] == [2, 1]
+    assert [user for batch in batches for user, _ in summaries(batch)] == ["a", "b", "c"]
+    table = pa.Table.from_batches(batches)
     assert table.column("user_id").to_pylist() == ["a", "b", "c"]
     users, facts = zip(*summaries(table), strict=True)
     assert users == ("a", "b", "c")
