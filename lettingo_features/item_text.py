@@ -55,7 +55,7 @@ def build_item_text(
     table = item_text_table(encoder.encoder_id)
     connection = connect(home.spill)
     done = f"SELECT item_id FROM {home.scan(table)}" if home.parts(table) else "SELECT NULL::VARCHAR AS item_id"
-    rows = connection.execute(
+    rows = connection.sql(
         f"""
         WITH first_seen AS (
             SELECT item_id, min(event_timestamp) AS source_max_ts FROM {home.scan("interactions")} GROUP BY item_id

@@ -36,7 +36,7 @@ def run_behaviour(home, cutoffs: list[datetime], publish_lag_s: int) -> dict[str
                 rows = build_item_behaviour(connection, interactions, missing, publish_lag_s)
             part = f"{missing[0]:%Y%m%dT%H%M%S}-{missing[-1]:%Y%m%dT%H%M%S}-{len(missing)}"
             path = home.write_part(table, part, rows, schema)
-            written[table] = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(path)]).fetchone()[0]
+            written[table] = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(path)]).fetchall()[0][0]
         run.record(rows=written)
     return written
 

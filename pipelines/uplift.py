@@ -64,7 +64,7 @@ def _with_categories(connection, items_sql: str, items):
     """``items`` with the catalogue's ``categories`` beside them, in the same order."""
     import pyarrow as pa
 
-    catalogue = connection.execute(f"SELECT item_id, categories FROM {items_sql}").to_arrow_table()
+    catalogue = connection.sql(f"SELECT item_id, categories FROM {items_sql}").to_arrow_table()
     categories = dict(zip(catalogue["item_id"].to_pylist(), catalogue["categories"].to_pylist(), strict=True))
     column = pa.array([categories.get(item) or [] for item in items["item_id"].to_pylist()], pa.list_(pa.string()))
     return items.append_column("categories", column)

@@ -15,7 +15,7 @@ def activity(home: Home) -> pa.Table:
     """``day`` (start of day, UTC) and ``interactions`` (int64), oldest first."""
     return (
         connect(home.spill)
-        .execute(
+        .sql(
             f"""SELECT date_trunc('day', event_timestamp) AS day, count(*) AS interactions
             FROM {home.scan("interactions")} GROUP BY day ORDER BY day"""
         )
@@ -39,17 +39,17 @@ def stories(home: Home, release: str, users: int = 3, longest_history: int = 60)
 
 
 def _story(connection, home: Home, release: str, user_id: str, longest_history: int) -> UserStory:
-    profiles = connection.execute(
+    profiles = connection.sql(
         f"""SELECT event_timestamp AS cutoff, generator, profile_text AS text, n_interactions
         FROM {home.scan(text_table(release))} JOIN {home.scan(meta_table(release))}
         USING (user_id, event_timestamp, created_timestamp) WHERE user_id = $user ORDER BY cutoff""",
-        {"user": user_id},
+        params={"user": user_id},
     )
     told = profiles.to_arrow_table().to_pylist()
-    history = connection.execute(
+    history = connection.sql(
         f"""SELECT event_timestamp, coalesce(title, item_id) AS title, coalesce(categories, []) AS categories, rating
         FROM {home.scan("interactions")} LEFT JOIN {latest_items_sql(home)} AS items USING (item_id)
         WHERE user_id = $user AND event_timestamp < $cutoff ORDER BY event_timestamp DESC, item_id LIMIT $longest""",
-        {"user": user_id, "cutoff": told[-1]["cutoff"], "longest": longest_history},
+        params={"user": user_id, "cutoff": told[-1]["cutoff"], "longest": longest_history},
     )
     return UserStory(user_id=user_id, history=history.to_arrow_table().to_pylist(), profiles=told)

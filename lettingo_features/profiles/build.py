@@ -38,6 +38,7 @@ from lettingo_features.columns import (
     vector_column,
 )
 from lettingo_features.config import Config
+from lettingo_features.data.ingest import latest_items_sql
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import Home
 from lettingo_features.profiles.generator import Generator, ProfileRequest
@@ -89,7 +90,7 @@ class ProfileBuildReport(Config):
         written = ", ".join(f"{count:,} by {name}" for name, count in sorted(self.written.items())) or "none"
         spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
         return (
-            f"{self.users_seen:,} windows at {len(self.cutoffs)} cutoffs: {self.users_unchanged:,} unchanged and skipped; "
+            f"{self.users_seen:,} windows at {len(self.cutoffs)} cutoffs: {self.users_unchanged:,} unchanged, skipped; "
             f"texts written: {written}; {self.fallbacks:,} fell back, {self.lint_findings:,} lint findings\n{spent}"
         )
 
@@ -213,8 +214,8 @@ class ProfileBuild:
         create_windows(connection, interactions, [cutoff], self.config.window)
         connection.register("digests", window_digests(connection).to_arrow_table())
         connection.execute(f"CREATE TEMP TABLE published AS {self._published_sql(cutoff)}")
-        seen = connection.execute("SELECT count(*) FROM digests").fetchone()[0]
-        changed = connection.execute(
+        seen = connection.execute("SELECT count(*) FROM digests").fetchall()[0][0]
+        changed = connection.sql(
             """
             SELECT digests.user_id, digests.n_interactions, digests.source_max_ts, digests.window_digest,
                    coalesce(published.event_timestamp = digests.cutoff, false) AS replaces
@@ -228,8 +229,7 @@ class ProfileBuild:
         connection.register("changed", changed)
         connection.execute("DELETE FROM windows WHERE user_id NOT IN (SELECT user_id FROM changed)")
         config = SummaryConfig(rating_max=rating_scale(connection, interactions))
-        items = self.home.scan("items") if self.home.parts("items") else "(SELECT NULL)"
-        summaries = summarise(connection, items, config)
+        summaries = summarise(connection, latest_items_sql(self.home), config)
         summaries = summaries if isinstance(summaries, pa.Table) else summaries.read_all()
         if not summaries[USER_ID].equals(changed[USER_ID]):
             raise DataError("Window summaries and digests name different users: the windows table is inconsistent.")

@@ -91,7 +91,7 @@ def rating_scale(connection: duckdb.DuckDBPyConnection, interactions_sql: str) -
 
     Call it once over all interactions and keep the answer, so that every window is read on one scale.
     """
-    (top,) = connection.execute(f"SELECT max(rating) FROM {interactions_sql}").fetchone()
+    ((top,),) = connection.execute(f"SELECT max(rating) FROM {interactions_sql}").fetchall()
     if top is None:
         return 5.0
     return next((scale for scale in RATING_SCALES if top <= scale), RATING_SCALES[-1])
