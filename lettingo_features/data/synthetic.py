@@ -25,6 +25,7 @@ from lettingo_features.home import write_parquet
 
 DAY_S = 86_400
 BLOCK = 256  # users per random stream: all of a block is drawn, so more users never change earlier ones
+RAW_TIMESTAMP = "timestamp"  # what exports, and our generic format, call the event's instant
 REDRAWS = 4  # tries to find an item that the user has not met yet
 _CATALOGUE, _TASTES, _HISTORIES = range(3)
 
@@ -206,13 +207,15 @@ class SyntheticWorld:
 
 
 def write_world(world: SyntheticWorld, directory: Path | str) -> list[Path]:
-    """Write ``interactions.parquet`` and ``items.parquet`` as a platform would export them; the paths written.
+    """Write ``interactions.parquet`` and ``items.parquet`` as a platform would export them; return their paths.
 
-    The columns have their canonical names, and created_timestamp is left out: ingest sets it, as for any raw data.
+    Columns are named as ingest's generic format expects them by default. created_timestamp is left out: ingest sets it,
+    as for any raw data.
     """
     directory = Path(directory)
     interactions = world.interactions().drop_columns([c.CREATED_TIMESTAMP])
-    tables = {"interactions": interactions, "items": world.items()}
+    names = [RAW_TIMESTAMP if name == c.EVENT_TIMESTAMP else name for name in interactions.column_names]
+    tables = {"interactions": interactions.rename_columns(names), "items": world.items()}
     return [
         write_parquet(directory / f"{name}.parquet", table.to_batches(), table.schema) for name, table in tables.items()
     ]

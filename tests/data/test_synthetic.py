@@ -179,8 +179,10 @@ def test_top_summary_category_names_the_true_interest(names):
 def test_write_world_leaves_raw_files(world, tmp_path):
     paths = write_world(world, tmp_path)
     assert [path.name for path in paths] == ["interactions.parquet", "items.parquet"]
-    interactions = pq.read_table(paths[0])
-    assert interactions.equals(world.interactions().drop_columns([c.CREATED_TIMESTAMP]))
+    written, made = pq.read_table(paths[0]), world.interactions()
+    assert written.column_names == ["user_id", "item_id", "timestamp", "rating", "event_type", "review_text"]
+    for theirs, ours in (("timestamp", c.EVENT_TIMESTAMP), ("rating", c.RATING), ("user_id", c.USER_ID)):
+        assert written[theirs].equals(made[ours])
     assert pq.read_table(paths[1]).equals(world.items())
 
 
