@@ -13,8 +13,10 @@ import pytest
 from pydantic import ValidationError
 
 from lettingo_features import columns as c
+from lettingo_features.data.ingest import ingest
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
 from lettingo_features.data.synthetic_tastes import MAX_CHANGES, draw_tastes
+from lettingo_features.home import Home
 from lettingo_features.profiles.summary import SummaryConfig, summaries, summarise
 from lettingo_features.sql import connect
 from lettingo_features.windows import WindowConfig, create_windows
@@ -184,6 +186,20 @@ def test_write_world_leaves_raw_files(world, tmp_path):
     for theirs, ours in (("timestamp", c.EVENT_TIMESTAMP), ("rating", c.RATING), ("user_id", c.USER_ID)):
         assert written[theirs].equals(made[ours])
     assert pq.read_table(paths[1]).equals(world.items())
+
+
+def test_a_written_world_passes_the_door_whole(world, tmp_path):
+    write_world(world, tmp_path / "raw")
+    home = Home(tmp_path / "home")
+    report = ingest(tmp_path / "raw", home, now=datetime(2026, 1, 1, tzinfo=UTC))
+    assert report.interactions.appended == world.interactions().num_rows
+    assert report.items.appended == world.items().num_rows
+    assert report.quarantine is None
+    stored = connect(threads=1).sql(f"SELECT * FROM {home.scan('interactions')}").to_arrow_table()
+    order = [(name, "ascending") for name in (c.EVENT_TIMESTAMP, c.USER_ID, c.ITEM_ID)]
+    made = world.interactions()
+    for name in (c.USER_ID, c.ITEM_ID, c.EVENT_TIMESTAMP, c.CREATED_TIMESTAMP, c.RATING, c.EVENT_TYPE, c.REVIEW_TEXT):
+        assert stored.sort_by(order)[name].to_pylist() == made[name].to_pylist(), name
 
 
 @pytest.mark.parametrize(
