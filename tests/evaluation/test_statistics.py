@@ -1,0 +1,52 @@
+"""Intervals cover, p-values are uniform under the null, and Holm's correction matches a worked example."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lettingo_features.evaluation.statistics import bootstrap_intervals, holm, paired_p_value
+
+
+def test_p_values_are_uniform_under_the_null():
+    rng = np.random.default_rng(0)
+    p_values = [paired_p_value(rng.normal(size=40), 199, seed) for seed in range(200)]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+    assert 0.01 < np.mean(np.array(p_values) <= 0.05) < 0.10
+
+
+def test_p_value_sees_a_shift_and_its_sign_does_not_matter():
+    differences = np.random.default_rng(1).normal(0.5, 1, size=200)
+    assert paired_p_value(differences, 999, 0) == paired_p_value(-differences, 999, 0) == 2 / 1000
+
+
+def test_few_users_are_permuted_exactly():
+    # 3 users, 8 sign patterns: +++ is one of them, --- as extreme on the other side.
+    assert paired_p_value(np.array([1.0, 2.0, 3.0]), 9_999, 0) == pytest.approx(2 / 8)
+
+
+def test_no_difference_at_all():
+    assert paired_p_value(np.zeros(30), 199, 0) == 1.0
+
+
+def test_intervals_cover_the_mean():
+    rng = np.random.default_rng(2)
+    hits = 0
+    for seed in range(100):
+        ((low, high),) = bootstrap_intervals(rng.normal(3, 2, size=(80, 1)), 400, 0.95, seed)
+        hits += low <= 3 <= high
+    assert 88 <= hits <= 99
+
+
+def test_intervals_resample_users_together():
+    values = np.random.default_rng(3).normal(size=(50, 1))
+    first, second = bootstrap_intervals(np.hstack([values, values + 1]), 500, 0.9, 0)
+    assert second == pytest.approx(first + 1)
+    assert bootstrap_intervals(values, 500, 0.9, 0).tolist() == bootstrap_intervals(values, 500, 0.9, 0).tolist()
+
+
+def test_holm():
+    # sorted .01 .03 .04 -> .01*3, .03*2, .04*1 -> .03, .06, max(.06, .04)
+    assert holm(np.array([0.04, 0.01, 0.03])) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm(np.array([0.6, 0.9])) == pytest.approx([1.0, 1.0])
