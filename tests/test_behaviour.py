@@ -217,9 +217,7 @@ def random_catalogue():
     return items(*((f"i{item:02}", [f"c{kind}" for kind in draw.integers(0, 9, 2)], 1) for item in range(50)))
 
 
-CUTOFFS = snapshot_cutoffs(
-    CUTOFF - 63 * DAY, CUTOFF + 14 * DAY, "1w"
-)  # the 7 and 90 day starts fall on hours with ties
+CUTOFFS = snapshot_cutoffs(CUTOFF - 57 * DAY, CUTOFF + 19 * DAY, "19d")  # five; interactions come at full hours
 
 
 def days(later, earlier):
