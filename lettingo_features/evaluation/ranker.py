@@ -19,11 +19,11 @@ class RankerConfig(Config):
     Small on purpose: the cost of an uplift table is users x items x trees x arms x seeds.
     """
 
-    trees: int = Field(60, ge=1)
+    trees: int = Field(40, ge=1)
     "Boosting rounds."
     leaves: int = Field(15, ge=2)
     "Leaves per tree."
-    learning_rate: float = Field(0.1, gt=0)
+    learning_rate: float = Field(0.15, gt=0)
     "Shrinkage per tree."
     min_rows_per_leaf: int = Field(50, ge=1)
     "Rows that a leaf needs at least; about two queries, so that no leaf remembers one query."
