@@ -70,3 +70,14 @@ class IngestReport(Config):
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return self.model_dump(mode="json")
+
+    def to_text(self) -> str:
+        """A line per table, and where bad rows went."""
+        lines = [f"{self.format}: {len(self.files)} files, {self.first_event} .. {self.last_event}"]
+        for name, table in (("interactions", self.interactions), ("items", self.items)):
+            lines.append(
+                f"{name}: {table.rows_in:,} rows in = {table.appended:,} appended + {table.already_there:,} "
+                f"already there + {table.exact_duplicates:,} exact duplicates + {table.quarantined:,} quarantined"
+            )
+            lines += [f"  {count:,} {reason}" for reason, count in table.quarantine_reasons.items()]
+        return "\n".join([*lines, f"quarantined rows: {self.quarantine}"] if self.quarantine else lines)

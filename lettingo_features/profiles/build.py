@@ -44,6 +44,7 @@ from lettingo_features.home import Home
 from lettingo_features.profiles.generator import Generator, ProfileRequest
 from lettingo_features.profiles.lint import lint
 from lettingo_features.profiles.summary import SummaryConfig, rating_scale, summarise
+from lettingo_features.profiles.summary import summaries as as_facts
 from lettingo_features.sql import connect, literal
 from lettingo_features.windows import WindowConfig, create_windows, window_digests
 
@@ -148,7 +149,7 @@ class ProfileBuild:
         late, is always published at ``now``: it could not have been served before. ``progress(done, total)`` is called
         with user counts of the current cutoff.
         """
-        self._register()
+        self._summary = SummaryConfig(rating_max=self._register())
         self._drop_orphans()
         now = now or datetime.now(UTC)
         for cutoff in sorted(cutoffs):
@@ -163,14 +164,15 @@ class ProfileBuild:
             **self._counts,
         )
 
-    def _register(self) -> None:
+    def _register(self) -> float:
+        """Keep or check the release's identity; return its rating scale, fixed when the release was first built."""
         identity = {
             "config": self.config.model_dump(mode="json", exclude={"chunk_size", "memory_limit"}),
             "cold": self.cold.generator_id,
             "warm": self.warm.generator_id,
             "warm_name": self.warm.name,
         }
-        path = self.home.root / "releases" / f"{self.config.release}.json"
+        path = release_path(self.home, self.config.release)
         if path.is_file():
             known = json.loads(path.read_text())
             changed = sorted(key for key in identity if identity[key] != known.get(key))
@@ -180,11 +182,13 @@ class ProfileBuild:
                     f"differ; see {path}). A version is a name: choose a new release name for changed generators, "
                     "windows or styles."
                 )
-            return
+            return known["rating_max"]
+        rating_max = rating_scale(connect(self.home.spill), self.home.scan("interactions"))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(identity, indent=2) + "\n")
+        temporary.write_text(json.dumps({**identity, "rating_max": rating_max}, indent=2) + "\n")
         os.replace(temporary, path)
+        return rating_max
 
     def _drop_orphans(self) -> None:
         """Remove text and embedding parts whose meta part is missing: a killed run left them, this one redoes them."""
@@ -228,9 +232,7 @@ class ProfileBuild:
         self._counts["users_unchanged"] += seen - changed.num_rows
         connection.register("changed", changed)
         connection.execute("DELETE FROM windows WHERE user_id NOT IN (SELECT user_id FROM changed)")
-        config = SummaryConfig(rating_max=rating_scale(connection, interactions))
-        summaries = summarise(connection, latest_items_sql(self.home), config)
-        summaries = summaries if isinstance(summaries, pa.Table) else summaries.read_all()
+        summaries = summarise(connection, latest_items_sql(self.home), self._summary).read_all()
         if not summaries[USER_ID].equals(changed[USER_ID]):
             raise DataError("Window summaries and digests name different users: the windows table is inconsistent.")
         return changed, summaries
@@ -261,8 +263,8 @@ class ProfileBuild:
     def _texts(self, rows: pa.Table, summaries: pa.Table):
         warm = [n >= self.config.min_interactions for n in rows[N_INTERACTIONS].to_pylist()]
         requests = [
-            ProfileRequest(user_id=summary.pop(USER_ID), summary=summary, style=self.config.style)
-            for summary in summaries.to_pylist()
+            ProfileRequest(user_id=user_id, summary=facts, style=self.config.style)
+            for user_id, facts in as_facts(summaries)
         ]
         written = iter(_write_all(self.warm, [r for r, is_warm in zip(requests, warm, strict=True) if is_warm]))
         linted = [lint(next(written)) if is_warm else ("", 0) for is_warm in warm]
