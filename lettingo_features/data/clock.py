@@ -30,10 +30,10 @@ UNITS: tuple[Unit, ...] = ("s", "ms", "us", "ns", "iso")
 MAJORITY = 0.95
 
 _RANGES = {"s": (1e8, 1e11), "ms": (1e11, 1e14), "us": (1e14, 1e17), "ns": (1e17, 1e20)}
-# Decimal, not double: 1e18 nanoseconds do not fit 53 bits, and a BIGINT cast would round fractions of seconds.
+# A double holds microseconds exactly until 2255 (2**53), so fractions of seconds survive; nanoseconds do not fit one.
 _MICROSECONDS = {
-    "s": "try_cast(try_cast({text} AS DECIMAL(20, 6)) * 1000000 AS BIGINT)",
-    "ms": "try_cast(try_cast({text} AS DECIMAL(20, 3)) * 1000 AS BIGINT)",
+    "s": "try_cast(round(try_cast({text} AS DOUBLE) * 1000000) AS BIGINT)",
+    "ms": "try_cast(round(try_cast({text} AS DOUBLE) * 1000) AS BIGINT)",
     "us": "try_cast({text} AS BIGINT)",
     "ns": "try_cast({text} AS BIGINT) // 1000",
     "iso": "epoch_us(try_cast({text} AS TIMESTAMPTZ))",

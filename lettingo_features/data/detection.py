@@ -103,24 +103,28 @@ def _layout(path: Path, chosen: str | None, mapping: TableMapping | None) -> Lay
         raise FormatError(f"{path} is empty (0 bytes). Copy or download it again; nothing was ingested.")
     if chosen == "table" or plain.endswith(PARQUET_SUFFIXES):
         return _table_layout(path, mapping or TableMapping(), required=chosen == "table")
-    named = [one for one in LAYOUTS if one.matches_name(path) and chosen in (None, one.format)]
-    if not named:
-        return None if chosen else _table_layout(path, TableMapping(), required=False)
     lines = head(path)
     if not lines:
         raise FormatError(
             f"{path} is empty: it holds blank lines only. Copy or download it again; nothing was ingested."
         )
+    known = [one for one in LAYOUTS if chosen in (None, one.format)]
+    named = [one for one in known if one.matches_name(path)]
+    if chosen and not named:  # a file of any name will do once its format is named and its header agrees
+        anyhow = [one for one in known if one.has_header and plain.endswith(f".{one.reader}")]
+        return next((one for one in anyhow if not _missing(one, lines)), None)
     fitting = [one for one in named if not _missing(one, lines)]
     if not fitting:
         own = None if chosen else _table_layout(path, TableMapping(), required=False)
         return own or _complain(path, named, lines)
-    by_ids = [one for one in fitting if one.wide_ids is None or one.wide_ids == _wide_ids(one, lines)]
+    by_ids = [one for one in fitting if one.wide_ids is None or _wide_ids(one, lines) in (None, one.wide_ids)]
     return fitting[0] if chosen else by_ids[0]
 
 
 def _complain(path: Path, named: list[Layout], lines: list[str]) -> None:
     """Raise for a file whose name promises a table that its columns do not keep."""
+    if not named:
+        return
     nearest = min(named, key=lambda one: len(_missing(one, lines)))
     if nearest.stem.startswith((".*", "(?!")):
         return  # any name would match: it promises nothing
@@ -140,7 +144,8 @@ def _header(layout: Layout, lines: list[str]) -> list[str]:
         return list(first) if isinstance(first, dict) else []
     if layout.has_header:
         return next(csv.reader([lines[0]], delimiter=layout.separator))
-    return list(layout.columns[: len(lines[0].split(layout.separator))])
+    widest = max(len(line.split(layout.separator)) for line in lines)  # one broken line must not hide the format
+    return list(layout.columns[:widest])
 
 
 def _missing(layout: Layout, lines: list[str]) -> list[str]:
@@ -148,12 +153,12 @@ def _missing(layout: Layout, lines: list[str]) -> list[str]:
     return [column for column in layout.columns if column not in header]
 
 
-def _wide_ids(layout: Layout, lines: list[str]) -> bool:
-    """Whether the first item id is as long as an IMDb number."""
-    row = lines[1] if layout.has_header and len(lines) > 1 else lines[0]
-    values = row.split(layout.separator)
-    position = (_header(layout, lines) if layout.has_header else list(layout.columns)).index("movieId")
-    return len(values) > position and len(values[position]) >= WIDE_ID
+def _wide_ids(layout: Layout, lines: list[str]) -> bool | None:
+    """Whether the first item id is as long as an IMDb number; None where no row tells."""
+    header = _header(layout, lines) if layout.has_header else list(layout.columns)
+    rows = [line.split(layout.separator) for line in lines[int(layout.has_header) :]]
+    ids = [row[header.index("movieId")] for row in rows if len(row) >= len(header)]
+    return len(ids[0]) >= WIDE_ID if ids else None
 
 
 def _table_layout(path: Path, mapping: TableMapping, required: bool) -> Layout | None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def ingest(
         _refuse_all_bad(tables[INTERACTIONS_TABLE], quarantine)
         parts = [
             _append(staging, home, INTERACTIONS_TABLE, INTERACTIONS, _INTERACTIONS_OUT),
-            _append(staging, home, ITEMS_TABLE, ITEMS, _items_out(home, now)),
+            _append(staging, home, ITEMS_TABLE, ITEMS, _items_out(staging, home, now)),
         ]
         first, last = staging.connection.execute(
             "SELECT min(event_timestamp), max(event_timestamp) FROM interactions"
@@ -232,27 +232,26 @@ _INTERACTIONS_OUT = """user_id, item_id, event_timestamp,
     event_timestamp + INTERVAL 1 MICROSECOND AS created_timestamp, rating, event_type, review_text"""
 
 
-def _items_out(home: Home, now: datetime) -> str:
+def _items_out(staging: Staging, home: Home, now: datetime) -> str:
     """An update is created after the row that it replaces, even when both runs were given the same ``now``."""
-    created = f"TIMESTAMPTZ {literal(now.isoformat())}"
+    created = now
     if home.parts(ITEMS_TABLE):
-        newest = f"(SELECT max(created_timestamp) FROM {home.scan(ITEMS_TABLE)})"
-        created = f"greatest({created}, {newest} + INTERVAL 1 MICROSECOND)"
-    return f"item_id, title, categories, description, {created} AS created_timestamp"
+        newest = f"SELECT max(created_timestamp) FROM {home.scan(ITEMS_TABLE)}"
+        created = max(now, staging.connection.execute(newest).fetchall()[0][0] + timedelta(microseconds=1))
+    return f"item_id, title, categories, description, TIMESTAMPTZ {literal(created.isoformat())} AS created_timestamp"
 
 
 def _append(staging: Staging, home: Home, table: str, schema: pa.Schema, columns: str) -> Path | None:
-    """Write the new rows of ``table`` as one part, named after them; None when there are none."""
+    """Write the new rows of ``table`` as one part, named after what it holds; None when there are none.
+
+    Not named after the run: a part must never replace another one that holds other rows of the same files.
+    """
     rows = staging.remaining(table)
-    content = (
-        "md5_number(concat(length(key), key, value))" if table == ITEMS_TABLE else "md5_number(concat(key, value))"
-    )
-    n, digest = staging.connection.execute(f"SELECT count(*), bit_xor({content}) FROM {rows}").fetchall()[0]
+    digest_sql = "count(*), bit_xor(hash(key, value)), sum(hash(value, key))"  # whatever the order of the rows
+    n, *digest = staging.connection.execute(f"SELECT {digest_sql} FROM {rows}").fetchall()[0]
     if not n:
         return None
-    # Not the run's key: a part must never replace another one that holds other rows of the same files.
-    created = "" if table == INTERACTIONS_TABLE else columns
-    part = hashlib.sha256(f"{n} {digest} {created}".encode()).hexdigest()[:32]
+    part = hashlib.sha256(f"{n} {digest} {columns}".encode()).hexdigest()[:32]
     return home.write_part(table, part, staging.reader(f"SELECT {columns} FROM {rows}"), schema)
 
 

@@ -176,6 +176,8 @@ def _numbered(table: pa.Table, rows: np.ndarray) -> pa.Table:
 
 def _csv_numbers(n: int, last: int, rejected: list[int]) -> tuple[np.ndarray, int]:
     """Record numbers of ``n`` good rows after ``last``, and how many rejected records lie before the end of them."""
+    if not rejected:
+        return np.arange(last + 1, last + n + 1), 0
     bad = np.array(rejected, np.int64)
     rows = np.setdiff1d(np.arange(last + 1, last + n + len(bad) + 1), bad)[:n]
     end = rows[-1] if n else last
