@@ -256,6 +256,8 @@ def _pull(
             source = source_of(connection, data_source, config.repo_path)
             source.require([*columns, *times], "Feast")
             table = _select(connection, source) if source.parts else _nothing()
+        # Feast's online writer without a batch size takes the first chunk of a table and drops the rest.
+        table = table.combine_chunks()
         if not join_keys:
             table = table.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * table.num_rows, pa.string()))
         return table

@@ -6,13 +6,17 @@ greatest ``(event_timestamp, created_timestamp, part, row)``: newest event; on a
 the last written. An ASOF join looks at one number only, so rows that can never be that greatest one are removed
 first; what remains is strictly increasing in ``v`` and in ``event_timestamp`` per key, and the newest ``v`` at or
 before the label is the answer. ``ttl`` is applied to the row found: anything else visible is older still.
+
+Keys are sorted and matched by their 64-bit hash, which is twice as fast as text, and the answer is exact all the
+same: if two keys share a hash, the row found is the greatest of both keys; either it is of the label's own key, then
+it is the greatest of that one too, or the column ``same`` is false and the join is run again on the keys themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -21,12 +25,24 @@ from lettingo_features.offline_store.source import Source
 from lettingo_features.sql import quote
 
 LABELS = "asof_labels"
-"""Name of the labels' Arrow table: ``row`` (int64), ``at`` (timestamp) and each join key as ``label_key(column)``."""
+"""Name of the labels' Arrow table: ``label`` (int64), ``instant`` (timestamp), keys as ``label_key(column)``."""
 
 
 def label_key(column: str) -> str:
     """The name in ``LABELS`` of the labels' join key ``column``."""
     return f"key_{column}"
+
+
+FEW_LABELS = 100_000
+"""Up to here, stored rows of other keys are dropped before the sort: the lookup then costs less than it saves."""
+
+
+class Span(NamedTuple):
+    """How many labels there are, and the oldest and the newest of their instants, both included."""
+
+    n_labels: int
+    oldest: datetime
+    newest: datetime
 
 
 class Feature(NamedTuple):
@@ -59,64 +75,110 @@ class ViewJoin:
         created = [self.created] if self.created else []
         return [*self.keys, self.event, *created, *(feature.column for feature in self.features)]
 
-    def _candidates(self, payload: Sequence[str]) -> str:
-        """Stored rows as ``k0.., e (event), c (created), v (visible from)`` plus ``payload``, without unusable rows."""
-        keys = [f"{quote(key)} AS k{position}" for position, key in enumerate(self.keys)]
-        created = f"{quote(self.created)}::TIMESTAMPTZ" if self.created else "NULL::TIMESTAMPTZ"
-        visible = "greatest(e, c)" if self.by_created else "e"
-        kept = "e IS NOT NULL AND c IS NOT NULL" if self.by_created else "e IS NOT NULL"
-        columns = ", ".join([*keys, f"{quote(self.event)}::TIMESTAMPTZ AS e", f"{created} AS c", *payload])
-        return f"(SELECT *, {visible} AS v FROM (SELECT {columns} FROM {self.source.scan()}) WHERE {kept})"
-
-    def order_check(self) -> str:
+    def order_check(self, span: Span, exact: bool) -> str:
         """SQL: one boolean, true if no two rows tie and creation never reverses the order of events.
 
-        Then ``v`` orders each key exactly as ``e`` does and nothing needs removing. Keys are compared by a 64-bit
-        hash: a collision can only cost time, never rows.
+        Then ``v`` orders each key exactly as ``e`` does and nothing needs removing. Rows are counted by a 64-bit hash:
+        a collision costs time, never rows.
         """
-        group = ", ".join([*(f"k{position}" for position in range(len(self.keys))), "e"])
         lag = "epoch_us(c) - epoch_us(e)" if self.by_created else "0"
         return (
-            "SELECT coalesce(max(n) = 1 AND (max(hi) <= 0 OR max(hi) = min(lo)), true) FROM ("
-            f"SELECT count(*) AS n, min({lag}) AS lo, max({lag}) AS hi FROM {self._candidates([])} "
-            f"GROUP BY hash({group}))"
+            f"SELECT coalesce(count(*) = count(DISTINCT hash({', '.join([*self._keys(), 'e'])})) "
+            f"AND (max({lag}) <= 0 OR max({lag}) = min({lag})), true) FROM ({self._stored(span, exact)})"
         )
 
-    def sql(self, ordered: bool) -> str:
-        """SQL of the join: ``row`` of each label once, in no order, and ``f0, f1, ..`` in the order of ``features``."""
-        payload = [f"{quote(feature.column)} AS f{position}" for position, feature in enumerate(self.features)]
-        if ordered:
-            rows = self._candidates(payload)
-        else:
-            rows = (
-                f"(SELECT * FROM {self._candidates([*payload, 'file_index', 'file_row_number'])} {self._undominated()})"
-            )
-        on = [f"l.{quote(label_key(label))} = s.k{position}" for position, label in enumerate(self.keys.values())]
-        wanted = ", ".join(
-            f"{self._within_ttl(f's.f{position}')} AS f{position}" for position in range(len(self.features))
-        )
-        return (
-            f"SELECT l.row, {wanted} FROM {LABELS} AS l ASOF LEFT JOIN {rows} AS s "
-            f"ON {' AND '.join([*on, 'l.at >= s.v'])}"
-        )
+    def sql(self, span: Span, ordered: bool, exact: bool) -> str:
+        """SQL of the join: each ``label`` once, in no order, with ``same`` and ``f0, f1, ..`` (see ``features``).
 
-    def _undominated(self) -> str:
-        """Keep a row if it is the greatest of its ``v`` and no row visible earlier has a newer event.
-
-        Within one ``v`` the last row of the window is the greatest; rows of one event come in the order of creation,
-        so comparing events decides between different ``v``.
+        Parameters
+        ----------
+        ordered
+            The result of ``order_check``: if False, rows that can never be the answer are removed first.
+        exact
+            Match the keys themselves instead of their hash; ``same`` is then always true.
         """
-        partition = ", ".join(f"k{position}" for position in range(len(self.keys)))
-        over = f"PARTITION BY {partition} " if partition else ""
-        over += "ORDER BY v, e, c NULLS FIRST, file_index, file_row_number"
+        keys = self._keys()
+        matched = keys if exact else ["h"]
+        rows = self._stored(span, exact, payload=True)
+        if not ordered:
+            rows = f"SELECT * FROM ({rows}) {_undominated(matched)}"
+        on = " AND ".join([*(f"l.{key} = s.{key}" for key in matched), "l.instant >= s.v"])
+        same = " AND ".join(["true", *(f"l.{key} IS NOT DISTINCT FROM s.{key}" for key in keys)])
+        wanted = [f"{self._within_ttl(f's.f{n}')} AS f{n}" for n in range(len(self.features))]
         return (
-            f"WINDOW w AS ({over}) "
-            "QUALIFY lead(v) OVER w IS DISTINCT FROM v AND e = max(e) OVER (w ROWS UNBOUNDED PRECEDING)"
+            f"SELECT l.label, s.v IS NULL OR ({same}) AS same, {', '.join(wanted)} "
+            f"FROM ({self._asked()}) AS l ASOF LEFT JOIN ({rows}) AS s ON {on}"
         )
+
+    def _keys(self) -> list[str]:
+        return [f"k{n}" for n in range(len(self.keys))]
+
+    def _asked(self) -> str:
+        """Labels as ``label, instant, k0.., h``; ``h`` is null if a key is."""
+        keys = [quote(label_key(label)) for label in self.keys.values()]
+        columns = ["label", "instant", f"{_hash(keys)} AS h", *(f"{key} AS k{n}" for n, key in enumerate(keys))]
+        return f"SELECT {', '.join(columns)} FROM {LABELS}"
+
+    def _stored(self, span: Span, exact: bool, payload: bool = False) -> str:
+        """Stored rows of use within ``span`` as ``k0.., e (event), c (created), v (visible from)``.
+
+        ``h``, the hash of the keys, comes along unless ``exact``; ``payload`` adds ``f0..`` and the place of the row,
+        ``file_index`` and ``file_row_number``. Rows that no label can see, or only after their ttl, stay in the files.
+        """
+        keys = [quote(key) for key in self.keys]
+        event = f"{quote(self.event)}::TIMESTAMPTZ"
+        created = f"{quote(self.created)}::TIMESTAMPTZ" if self.created else "NULL::TIMESTAMPTZ"
+        columns = [f"{event} AS e", f"{created} AS c", *(f"{key} AS k{n}" for n, key in enumerate(keys))]
+        where = [f"{event} <= {_instant(span.newest)}", *(f"{key} IS NOT NULL" for key in keys)]
+        if payload:
+            columns += [f"{quote(feature.column)} AS f{n}" for n, feature in enumerate(self.features)]
+            columns += ["file_index", "file_row_number"]
+        if not exact:
+            columns.append(f"{_hash(keys)} AS h")
+            if span.n_labels <= FEW_LABELS:
+                where.append(f"{_hash(keys)} IN (SELECT h FROM ({self._asked()}))")
+        if self.ttl and (oldest := _earlier(span.oldest, self.ttl)):
+            where.append(f"{event} >= {_instant(oldest)}")
+        if self.by_created:
+            where.append(f"{created} <= {_instant(span.newest)}")
+        visible = "greatest(e, c)" if self.by_created else "e"
+        rows = f"SELECT {', '.join(columns)} FROM {self.source.scan()} WHERE {' AND '.join(where)}"
+        return f"SELECT *, {visible} AS v FROM ({rows})"
 
     def _within_ttl(self, column: str) -> str:
         """``ttl`` of zero or None means no limit; a value exactly ``ttl`` old is still present."""
         if not self.ttl:
             return column
         microseconds = self.ttl // timedelta(microseconds=1)
-        return f"CASE WHEN epoch_us(l.at) - epoch_us(s.e) <= {microseconds} THEN {column} END"
+        return f"CASE WHEN epoch_us(l.instant) - epoch_us(s.e) <= {microseconds} THEN {column} END"
+
+
+def _hash(keys: Sequence[str]) -> str:
+    """SQL of the 64-bit hash of ``keys``, null if one of them is; a constant if there are none."""
+    known = " AND ".join(["true", *(f"{key} IS NOT NULL" for key in keys)])
+    return f"CASE WHEN {known} THEN hash({', '.join(keys or ['0'])}) END"
+
+
+def _undominated(keys: Sequence[str]) -> str:
+    """Keep a row if it is the greatest of its ``v`` and no row visible earlier has a newer event.
+
+    Within one ``v`` the last row of the window is the greatest; rows of one event come in the order of creation, so
+    comparing events decides between different ``v``.
+    """
+    partition = f"PARTITION BY {', '.join(keys)} " if keys else ""
+    return (
+        f"WINDOW w AS ({partition}ORDER BY v, e, c NULLS FIRST, file_index, file_row_number) "
+        "QUALIFY lead(v) OVER w IS DISTINCT FROM v AND e = max(e) OVER (w ROWS UNBOUNDED PRECEDING)"
+    )
+
+
+def _instant(at: datetime) -> str:
+    return f"'{at.isoformat()}'::TIMESTAMPTZ"
+
+
+def _earlier(at: datetime, ttl: timedelta) -> datetime | None:
+    """``at - ttl``, or None before the calendar begins."""
+    try:
+        return at - ttl
+    except OverflowError:
+        return None

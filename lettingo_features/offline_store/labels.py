@@ -55,7 +55,7 @@ def read_labels(entity_df: pd.DataFrame | pa.Table | str | None, connection: duc
             f"'{EVENT_TIMESTAMP}' (for all rows of a date range, read the view's parquet parts)"
         )
     if isinstance(entity_df, str):
-        rows = connection.execute(entity_df).to_arrow_table()
+        rows = connection.sql(entity_df).to_arrow_table()
     else:
         rows = entity_df if isinstance(entity_df, pa.Table) else _from_pandas(entity_df)
     name = _time_column(rows)

@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
@@ -19,7 +20,7 @@ from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import write_parquet
-from lettingo_features.offline_store.join import LABELS, Feature, ViewJoin, label_key
+from lettingo_features.offline_store.join import LABELS, Feature, Span, ViewJoin, label_key
 from lettingo_features.offline_store.labels import Labels
 from lettingo_features.offline_store.source import resolve
 
@@ -46,30 +47,40 @@ def join_views(connection: duckdb.DuckDBPyConnection, labels: Labels, joins: Seq
         If a join key of the labels and of a view differ in kind, or a stored value does not fit its declared type.
     """
     keys = dict.fromkeys(label for join in joins for label in join.keys.values())
-    asked = {"row": pa.array(np.arange(labels.rows.num_rows)), "at": labels.instants}
+    asked = {"label": pa.array(np.arange(labels.rows.num_rows)), "instant": labels.instants}
     connection.register(LABELS, pa.table(asked | {label_key(name): labels.rows[name] for name in keys}))
     answer = labels.rows
     for join in joins:
-        for feature, column in _features_of(connection, labels, join):
-            answer = answer.append_column(feature.output, column)
+        found = _find(connection, labels, join)
+        for position, feature in enumerate(join.features):
+            column = pa.nulls(len(answer), feature.type or pa.null()) if found is None else found[f"f{position}"]
+            answer = answer.append_column(feature.output, _typed(column, feature, join.name))
     return answer
 
 
-def _features_of(connection: duckdb.DuckDBPyConnection, labels: Labels, join: ViewJoin):
-    """Yield each feature of ``join`` with its column, in the order of the labels."""
+def _find(connection: duckdb.DuckDBPyConnection, labels: Labels, join: ViewJoin) -> pa.Table | None:
+    """Columns ``f0, f1, ..`` of ``join`` in the order of the labels; None if no stored row can be an answer."""
     n_labels = labels.rows.num_rows
-    if not join.source.parts or not n_labels:
-        yield from ((feature, pa.nulls(n_labels, feature.type or pa.null())) for feature in join.features)
-        return
-    ordered = connection.execute(join.order_check()).fetchall()[0][0]
-    found = connection.sql(join.sql(ordered)).to_arrow_table()
+    times = pc.min_max(labels.instants).as_py()
+    if not join.source.parts or times["min"] is None:
+        return None
+    span = Span(n_labels, times["min"], times["max"])
+    exact = not _same_types(connection, join)
+    ordered = connection.sql(join.order_check(span, exact)).fetchall()[0][0]
+    found = connection.sql(join.sql(span, ordered, exact)).to_arrow_table()
+    if not pc.all(found["same"]).as_py():
+        found = connection.sql(join.sql(span, ordered, exact=True)).to_arrow_table()
     if found.num_rows != n_labels:
         raise DataError(f"the join of '{join.name}' answered {found.num_rows} of {n_labels} labels: please report this")
     place = np.empty(n_labels, dtype=np.int64)
-    place[found["row"].to_numpy()] = np.arange(n_labels)
-    place = pa.array(place)
-    for position, feature in enumerate(join.features):
-        yield feature, _typed(found[f"f{position}"].take(place), feature, join.name)
+    place[found["label"].to_numpy()] = np.arange(n_labels)
+    return found.drop_columns(["label", "same"]).take(pa.array(place))
+
+
+def _same_types(connection: duckdb.DuckDBPyConnection, join: ViewJoin) -> bool:
+    """True if labels and stored rows hold each key in the same type, so that equal keys have equal hashes."""
+    asked = {name: kind for name, kind, *_ in connection.sql(f"DESCRIBE {LABELS}").fetchall()}
+    return all(asked[label_key(label)] == join.source.types[column] for column, label in join.keys.items())
 
 
 def _typed(column: pa.ChunkedArray, feature: Feature, view: str) -> pa.ChunkedArray:

@@ -44,6 +44,7 @@ def source(path: Path, created: str | None = "created_timestamp", **options) -> 
 def view(
     name: str,
     batch_source: FileSource,
+    /,
     entities: Sequence[Entity] = (user,),
     ttl: timedelta | None = None,
     **features: FeastType,
@@ -56,7 +57,9 @@ def write_part(path: Path, **columns) -> Path:
     """Write one parquet part; ``event_timestamp`` and ``created_timestamp`` are given in hours since ``START``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     times = ("event_timestamp", "created_timestamp")
-    pq.write_table(pa.table({k: instants(v) if k in times and isinstance(v, list) else v for k, v in columns.items()}), path)
+    pq.write_table(
+        pa.table({k: instants(v) if k in times and isinstance(v, list) else v for k, v in columns.items()}), path
+    )
     return path
 
 

@@ -7,7 +7,6 @@ from datetime import timedelta
 import pandas as pd
 import pyarrow as pa
 import pytest
-from feast.types import Array, Float32, Int64, String
 
 from tests.offline_store.feast_store import feast_store, hour, source, view, write_part
 
@@ -65,7 +64,9 @@ def stats(tmp_path_factory):
             created_timestamp=created[rows],
             value=pa.array(values[rows], pa.int64()),
         )
-    views = {ttl: view(f"stats_{index}", source(path), ttl=ttl) for index, ttl in enumerate((None, TEN_HOURS, timedelta(0)))}
+    views = {
+        ttl: view(f"stats_{index}", source(path), ttl=ttl) for index, ttl in enumerate((None, TEN_HOURS, timedelta(0)))
+    }
     return feast_store(root, list(views.values())), {ttl: f"{stored.name}:value" for ttl, stored in views.items()}
 
 
@@ -78,5 +79,7 @@ def labels(*rows: tuple[str | None, float]) -> pd.DataFrame:
 @pytest.mark.parametrize(("user_id", "at", "ttl", "plain", "filtered", "why"), CASES, ids=[case[-1] for case in CASES])
 def test_one_label(stats, user_id, at, ttl, plain, filtered, why, by_created):
     store, references = stats
-    job = store.get_historical_features(labels((user_id, at)), [references[ttl]], filter_by_created_timestamp=by_created)
+    job = store.get_historical_features(
+        labels((user_id, at)), [references[ttl]], filter_by_created_timestamp=by_created
+    )
     assert job.to_arrow()["value"].to_pylist() == [filtered if by_created else plain], why
