@@ -50,15 +50,18 @@ def show(as_json: bool, facts: dict[str, Any], text: str) -> None:
 
 
 @contextmanager
-def progress_bar(label: str, unit: str = "rows") -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal's standard error; yields ``advance(done, total)``. Elsewhere it is silent."""
+def progress_bar(label: str, unit: str = "rows") -> Iterator[Callable[..., None]]:
+    """A bar on a terminal's standard error, silent elsewhere.
+
+    Yields ``advance``: ``advance(done, total)`` where the total is known, ``advance(n)`` to add n where it is not.
+    """
     from tqdm import tqdm
 
-    with tqdm(desc=label, unit=f" {unit}", total=0, leave=False, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(desc=label, unit=f" {unit}", leave=False, disable=not sys.stderr.isatty()) as bar:
 
-        def advance(done: int, total: int) -> None:
+        def advance(done: int, total: int | None = None) -> None:
             bar.total = total
-            bar.update(done - bar.n)
+            bar.update(done if total is None else done - bar.n)
 
         yield advance
 
