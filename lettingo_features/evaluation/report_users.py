@@ -111,8 +111,7 @@ def highlight(text: str, classes: Mapping[str, str]) -> Markup:
 
 
 def _capped(text: str, most: int) -> str:
-    text = clean(text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return clean(text if len(text) <= most else f"{text[: most - 1]}…")
 
 
 def clean(text: str) -> str:
