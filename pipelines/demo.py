@@ -166,7 +166,7 @@ def _rank_and_serve(home, encoder, split, labels, serving_cutoff: datetime, port
 
 def _write_report(home, data, split, cutoffs, facts) -> Path:
     from lettingo_features.evaluation.report import ReportInputs, write_report
-    from lettingo_features.evaluation.stories import activity, stories
+    from lettingo_features.evaluation.stories import activity, stories, word_histogram
 
     ingest = facts["ingest"]
     inputs = ReportInputs(
@@ -179,7 +179,7 @@ def _write_report(home, data, split, cutoffs, facts) -> Path:
         ingest=ingest,
         users=stories(home, "v1"),
         stages=facts["steps"],
-        profile_stats=facts["profiles"]["v1"],
+        profile_stats={**facts["profiles"]["v1"], "word_histogram": word_histogram(home, "v1")},
         uplift=facts["uplift"],
         certificate=facts["certificate"],
         online=facts["online"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from lettingo_features.data.ingest import latest_items_sql
-from lettingo_features.evaluation.report import UserStory
+from lettingo_features.evaluation.report_users import UserStory
 from lettingo_features.home import Home
 from lettingo_features.profiles.build import meta_table, text_table
 from lettingo_features.sql import connect
@@ -21,6 +21,12 @@ def activity(home: Home) -> pa.Table:
         )
         .to_arrow_table()
     )
+
+
+def word_histogram(home: Home, release: str) -> list[tuple[int, int]]:
+    """(words, texts) of every text of ``release``, shortest first."""
+    counted = f"SELECT profile_n_words, count(*) FROM {home.scan(meta_table(release))} GROUP BY ALL ORDER BY ALL"
+    return connect(home.spill).execute(counted).fetchall()
 
 
 def stories(home: Home, release: str, users: int = 3, longest_history: int = 60) -> list[UserStory]:
