@@ -1,9 +1,8 @@
-"""The ranking matrix: one row of numbers per (user, item), made by one function for training and for the test."""
+"""What the ranker sees of a (user, item) pair, made by one function for training and for the test."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -124,8 +123,34 @@ class Reduction:
         return reduced
 
 
-def pair_matrix(users: UserSide, items: ItemSide, *, crossed: bool) -> np.ndarray:
-    """The features of (user, item) pairs.
+@dataclass(frozen=True)
+class PairFeatures:
+    """Features of (user, item) pairs by what they depend on; columns in the order user, item, pair: ``feature_names``.
+
+    Attributes
+    ----------
+    user : numpy.ndarray
+        float32 (n, Fu)
+    item : numpy.ndarray
+        float32 (m, Fi)
+    pair : tuple of numpy.ndarray
+        float32 (n, m) each when crossed: all n x m pairs. (n,) each when aligned: n = m, row r of both sides.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    pair: tuple[np.ndarray, ...]
+
+    def matrix(self) -> np.ndarray:
+        """float32 (pairs, F), one row per pair, those of a user adjacent; NaN = unknown."""
+        shape = self.pair[0].shape
+        user = self.user[:, None] if len(shape) == 2 else self.user
+        blocks = [np.broadcast_to(side, (*shape, side.shape[-1])) for side in (user, self.item)]
+        return np.concatenate([*blocks, np.stack(self.pair, axis=-1)], axis=-1).reshape(np.prod(shape), -1)
+
+
+def pair_features(users: UserSide, items: ItemSide, *, crossed: bool) -> PairFeatures:
+    """The features of (user, item) pairs: the one place where they are made, for training and for the test.
 
     Parameters
     ----------
@@ -134,43 +159,30 @@ def pair_matrix(users: UserSide, items: ItemSide, *, crossed: bool) -> np.ndarra
     items : ItemSide
         m rows.
     crossed : bool
-        False (training): n = m and row r is the pair of user row r and item row r. True (test): all n x m pairs, those
-        of a user adjacent.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 (n, F) or (n * m, F), NaN = unknown; columns as in ``feature_names``.
+        False (training): n = m and row r is the pair of user row r and item row r. True (test): all n x m pairs.
     """
-    shape = (len(users.numbers), len(items.numbers)) if crossed else (len(users.numbers),)
     text = users.text
-    blocks = [
-        _per_user(users.numbers, crossed),
-        items.numbers,
-        items.reduced,
-        _dot(users.shares, items.categories, crossed)[..., None],
-        _category_rating(users, items, crossed)[..., None],
-    ]
+    user = [users.numbers]
+    pair = [_dot(users.shares, items.categories, crossed), _category_rating(users, items, crossed)]
     if text is not None:
+        user += [text.reduced, text.present[:, None], text.age_days[:, None]]
         cosine = _dot(text.vectors, items.vectors, crossed)
-        has_both = _per_user(text.present, crossed) & items.vectors.any(axis=1)
-        cosine[~has_both] = np.nan
-        own = np.column_stack([text.reduced, text.present, text.age_days])
-        blocks += [cosine[..., None], _per_user(own, crossed)]
-    ends = np.cumsum([0, *(block.shape[-1] for block in blocks)])
-    matrix = np.empty((*shape, ends[-1]), dtype=np.float32)
-    for block, (start, stop) in zip(blocks, pairwise(ends), strict=True):
-        matrix[..., start:stop] = block
-    return matrix.reshape(-1, ends[-1])
+        has_text = text.present[:, None] if crossed else text.present
+        cosine[~(has_text & items.vectors.any(axis=1))] = np.nan
+        pair.append(cosine)
+    return PairFeatures(
+        user=np.concatenate(user, axis=1, dtype=np.float32),
+        item=np.concatenate([items.numbers, items.reduced], axis=1, dtype=np.float32),
+        pair=tuple(pair),
+    )
 
 
 def feature_names(reduced_dims: int, with_text: bool) -> list[str]:
-    """Names of the columns of ``pair_matrix``."""
+    """Names of the columns of ``PairFeatures.matrix``."""
+    text = [*(f"text_{n}" for n in range(reduced_dims)), "has_text", "text_age_days"] if with_text else []
     item_text = [f"item_text_{n}" for n in range(reduced_dims)]
-    names = [*USER_NUMBERS, *ITEM_NUMBERS, *item_text, "category_share", "category_rating"]
-    if with_text:
-        names += ["text_cosine", *(f"text_{n}" for n in range(reduced_dims)), "has_text", "text_age_days"]
-    return names
+    pair = ["category_share", "category_rating", *(["text_cosine"] if with_text else [])]
+    return [*USER_NUMBERS, *text, *ITEM_NUMBERS, *item_text, *pair]
 
 
 def user_side(rows: pa.Table, vocabulary: pa.Array) -> UserSide:
@@ -229,10 +241,6 @@ def normalised(vectors: np.ndarray) -> np.ndarray:
     """float32 (n, d) rows scaled to unit length; zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
-
-
-def _per_user(values: np.ndarray, crossed: bool) -> np.ndarray:
-    return values[:, None] if crossed else values
 
 
 def _dot(left, right, crossed: bool) -> np.ndarray:

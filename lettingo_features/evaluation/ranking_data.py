@@ -23,12 +23,13 @@ from lettingo_features.errors import DataError
 from lettingo_features.evaluation.controls import DAY_US, NEVER, History, foreign_rows, microseconds
 from lettingo_features.evaluation.features import (
     ItemSide,
+    PairFeatures,
     Reduction,
     UserSide,
     UserText,
     item_side,
     normalised,
-    pair_matrix,
+    pair_features,
     unit_vectors,
     user_side,
 )
@@ -98,12 +99,12 @@ class RankingData:
     def train_matrix(self, texts: Texts | None) -> np.ndarray:
         """float32 (N, F) of the training rows, queries adjacent; aligned with ``labels`` and ``group_sizes``."""
         users = replace(self.train.side, text=texts.train if texts else None)
-        return pair_matrix(users.take(self._query_of_row), self._train_items, crossed=False)
+        return pair_features(users.take(self._query_of_row), self._train_items, crossed=False).matrix()
 
-    def test_matrix(self, texts: Texts | None, users: slice) -> np.ndarray:
-        """float32 (users * I, F) of the test users in ``users`` with every item."""
+    def test_features(self, texts: Texts | None, users: slice) -> PairFeatures:
+        """The test users in ``users``, crossed with every item."""
         side = replace(self.test.side, text=texts.test if texts else None)
-        return pair_matrix(side.take(users), self.items, crossed=True)
+        return pair_features(side.take(users), self.items, crossed=True)
 
     def profile_texts(self, rows: ProfileRows, what: str) -> Texts:
         """The profiles of one generator; their components are fitted on those of the training queries."""

@@ -16,10 +16,11 @@ from lettingo_features.errors import DataError
 from lettingo_features.evaluation.controls import ItemKnn, random_scores
 from lettingo_features.evaluation.full_ranking import FullRanking, Outcome
 from lettingo_features.evaluation.metrics import MEASURES
-from lettingo_features.evaluation.ranker import RankerConfig, score, train_ranker
+from lettingo_features.evaluation.ranker import RankerConfig, train_ranker
 from lettingo_features.evaluation.ranking_data import RankingData, Texts
 from lettingo_features.evaluation.splits import Split
 from lettingo_features.evaluation.statistics import bootstrap_intervals, holm, paired_p_value
+from lettingo_features.evaluation.tree_scoring import TreeScorer
 from lettingo_features.evaluation.uplift_report import (
     COMPARISONS,
     HISTORY,
@@ -114,8 +115,8 @@ class UpliftConfig(Config):
     "Interactions in that window, newest first; as the profile's recent and long history together."
     reduced_dims: int = Field(8, ge=1)
     "Principal components of each embedding; trees split on single numbers, so a few are enough."
-    block_rows: int = Field(500_000, ge=1)
-    "(user, item) rows scored at once; about 100 MB of features."
+    block_rows: int = Field(200_000, ge=1)
+    "(user, item) pairs scored at once: a few MB per array, so that the scorer works in the processor's cache."
     resamples: int = Field(10_000, ge=1)
     "Bootstrap resamples of the users."
     permutations: int = Field(9_999, ge=1)
@@ -232,13 +233,12 @@ def _train_and_judge(
     data: RankingData, ranking: FullRanking, texts: Texts | None, seeds: tuple[int, ...], config: UpliftConfig
 ) -> list[Outcome]:
     matrix = data.train_matrix(texts)
-    rankers = [train_ranker(matrix, data.labels, data.group_sizes, config.ranker, seed) for seed in seeds]
+    scorers = [TreeScorer(train_ranker(matrix, data.labels, data.group_sizes, config.ranker, seed)) for seed in seeds]
     del matrix  # the test needs the memory
-    n_items = len(data.item_ids)
 
     def scores(users: slice) -> list[np.ndarray]:
-        block = data.test_matrix(texts, users)
-        return [score(ranker, block, config.ranker).reshape(-1, n_items) for ranker in rankers]
+        features = data.test_features(texts, users)
+        return [scorer.scores(features) for scorer in scorers]
 
     return ranking.judge(scores)
 

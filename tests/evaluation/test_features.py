@@ -14,7 +14,7 @@ from lettingo_features.evaluation.features import (
     UserText,
     feature_names,
     item_side,
-    pair_matrix,
+    pair_features,
     unit_vectors,
     user_side,
 )
@@ -73,7 +73,7 @@ def with_text():
 
 
 def test_by_hand():
-    matrix = pair_matrix(with_text(), items(ITEMS), crossed=True)
+    matrix = pair_features(with_text(), items(ITEMS), crossed=True).matrix()
     names = feature_names(1, with_text=True)
     assert matrix.shape == (16, len(names))
     assert matrix.dtype == np.float32
@@ -97,24 +97,28 @@ def test_by_hand():
 
 @pytest.mark.parametrize("side", [users(USERS), with_text()], ids=["no text", "text"])
 def test_training_rows_equal_the_cross_product(side):
-    crossed = pair_matrix(side, items(ITEMS), crossed=True)
+    crossed = pair_features(side, items(ITEMS), crossed=True).matrix()
     user, item = np.divmod(np.arange(16), 4)
     rows = items([ITEMS[n] for n in item])
-    aligned = pair_matrix(side.take(user), rows, crossed=False)
+    aligned = pair_features(side.take(user), rows, crossed=False).matrix()
     np.testing.assert_allclose(aligned, crossed, rtol=1e-6, atol=1e-7)
 
 
 def test_arms_differ_by_the_text_columns_only():
-    without = pair_matrix(users(USERS), items(ITEMS), crossed=True)
-    with_one = pair_matrix(with_text(), items(ITEMS), crossed=True)
-    assert feature_names(1, with_text=True)[: without.shape[1]] == feature_names(1, with_text=False)
-    np.testing.assert_array_equal(with_one[:, : without.shape[1]], without)
+    without = pair_features(users(USERS), items(ITEMS), crossed=True).matrix()
+    with_one = pair_features(with_text(), items(ITEMS), crossed=True).matrix()
+    names = feature_names(1, with_text=True)
+    shared = [names.index(name) for name in feature_names(1, with_text=False)]
+    np.testing.assert_array_equal(with_one[:, shared], without)
+    assert set(names) - {names[n] for n in shared} == {"text_0", "has_text", "text_age_days", "text_cosine"}
 
 
 def test_blocks_equal_the_whole():
     side = with_text()
-    whole = pair_matrix(side, items(ITEMS), crossed=True)
-    parts = [pair_matrix(side.take(block), items(ITEMS), crossed=True) for block in (slice(0, 3), slice(3, 6))]
+    whole = pair_features(side, items(ITEMS), crossed=True).matrix()
+    parts = [
+        pair_features(side.take(block), items(ITEMS), crossed=True).matrix() for block in (slice(0, 3), slice(3, 6))
+    ]
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-6, atol=1e-7)
 
 
