@@ -3,7 +3,7 @@
 A full ranking asks the same trees about every pair, yet most splits look at the user alone or at the item alone. Take
 the leaves of a tree as bits: a split that sends a row to the right strikes out the leaves on its left, and the row's
 leaf is the first that remains. The masks of users and of items are then computed once per user and once per item, only
-splits on pair features are evaluated per pair, and a table turns masks into leaf values.
+splits on pair features are evaluated per pair, and a table turns struck leaves into the value of the first other one.
 
 Source: Lucchese et al., "QuickScorer: a fast algorithm to rank documents with additive ensembles of regression trees",
 SIGIR 2015. Sharing the masks over a cross product is ours.
@@ -24,28 +24,26 @@ if TYPE_CHECKING:
 MAX_LEAVES = 16
 "Leaves fit the bits of a uint16, and the table of all masks of a tree fits a processor's cache."
 
-_ALL = np.uint16(0xFFFF)
-
 
 @dataclass(frozen=True)
 class _Split:
-    """One inner node: rows with ``value > threshold`` go right; ``keep`` has the bits of the leaves not on its left."""
+    """One inner node: rows with ``value > threshold`` go right, which strikes out ``left``, the leaves on its left."""
 
     feature: int
     threshold: np.float32
     unknown_goes_left: bool
-    keep: np.uint16
+    left: np.uint16
 
-    def mask(self, values: np.ndarray) -> np.ndarray:
-        """uint16 of the shape of ``values``: leaves that a row may still reach."""
+    def struck(self, values: np.ndarray) -> np.ndarray:
+        """uint16 of the shape of ``values``: leaves that a row can no longer reach."""
         right = values > self.threshold if self.unknown_goes_left else ~(values <= self.threshold)
-        return np.where(right, self.keep, _ALL)
+        return right * self.left  # 30 times as fast as numpy.where
 
 
 @dataclass(frozen=True)
 class _Tree:
     splits: tuple[_Split, ...]
-    values: np.ndarray  # float64 (2 ** leaves,): value of the first leaf that a mask holds
+    values: np.ndarray  # float64 (2 ** leaves,): by struck leaves, the value of the first other one
 
 
 class TreeScorer:
@@ -58,21 +56,23 @@ class TreeScorer:
         """float64 (n, m): the score of each user with each item."""
         n_user, n_item = features.user.shape[1], features.item.shape[1]
         scores = np.zeros((len(features.user), len(features.item)))
+        values = np.empty_like(scores)
         for tree in self._trees:
-            user = np.full(len(features.user), _ALL)
-            item = np.full(len(features.item), _ALL)
+            user = np.zeros(len(features.user), dtype=np.uint16)
+            item = np.zeros(len(features.item), dtype=np.uint16)
             pairs = []
             for split in tree.splits:
                 if split.feature < n_user:
-                    user &= split.mask(features.user[:, split.feature])
+                    user |= split.struck(features.user[:, split.feature])
                 elif split.feature < n_user + n_item:
-                    item &= split.mask(features.item[:, split.feature - n_user])
+                    item |= split.struck(features.item[:, split.feature - n_user])
                 else:
                     pairs.append(split)
-            mask = user[:, None] & item
+            struck = user[:, None] | item
             for split in pairs:
-                mask &= split.mask(features.pair[split.feature - n_user - n_item])
-            scores += tree.values.take(mask & np.uint16(len(tree.values) - 1))  # without the bits of no leaf
+                struck |= split.struck(features.pair[split.feature - n_user - n_item])
+            # No index is out of range; but to check that, the default mode would take 6 times as long.
+            scores += np.take(tree.values, struck, out=values, mode="clip")
         return scores
 
 
@@ -93,7 +93,7 @@ def _tree(root: dict) -> _Tree:
                 threshold=_at_most(node["threshold"]),
                 # A feature that was never unknown in training: LightGBM then reads unknown as 0.
                 unknown_goes_left=node["default_left"] if node["missing_type"] == "NaN" else node["threshold"] >= 0,
-                keep=np.uint16(0xFFFF & ~left),
+                left=np.uint16(left),
             )
         )
         return left | right
@@ -101,7 +101,7 @@ def _tree(root: dict) -> _Tree:
     walk(root)
     values = np.zeros(1 << len(leaves))
     for leaf, value in enumerate(leaves):
-        values[1 << leaf :: 1 << (leaf + 1)] = value  # all masks whose lowest bit is this leaf
+        values[(1 << leaf) - 1 :: 1 << (leaf + 1)] = value  # all before it struck, itself not
     return _Tree(tuple(splits), values)
 
 
