@@ -1,0 +1,298 @@
+"""Batched text generation in this process with any causal language model that transformers can load.
+
+Three properties that ``model.generate`` does not give:
+
+* Same texts whatever the order, the batches or a resume: every row samples from its own stream, one uniform number per
+  position, drawn before the first token (inverse-CDF sampling). What remains is float rounding between batch shapes.
+* Data cannot speak for the system: the chat template is tokenised with its control tokens, the data without any
+  (``split_special_tokens``), and the ids are joined.
+* Speed on a CPU for small models: batches of equal prompt lengths need no padding and no mask; keys and values are
+  written into room taken once, not concatenated at each token; rows that ended leave the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from lettingo_features.config import Config
+from lettingo_features.errors import MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+_DATA = "\ue000DATA\ue000"  # where the data stands in the rendered chat template: a private-use mark, never in data
+
+
+class EngineConfig(Config):
+    """What to load and how to generate."""
+
+    model: str
+    """Local directory of a causal language model, or a hub id where the network and the user allow it."""
+    batch_size: int = Field(default=128, ge=1)
+    """Rows at once. At one million parameters 128 keeps a core busy; beyond it caches spill from the CPU's own."""
+    max_new_tokens: int = Field(default=96, ge=1)
+    """A row that has not ended by then is reported as unfinished."""
+    temperature: float = Field(default=0.0, ge=0.0)
+    """0 takes the likeliest token; 1 samples from the model as it is."""
+    dtype: str = "float32"
+    """Of the weights in memory. NOTE: bfloat16 without native support is 50 times slower on a CPU."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of the whole process; None leaves torch's choice. Two beside a busy process are slower than one."""
+    instruction: str = ""
+    """Put before the data of each prompt; models that were trained on the bare rows need none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One generated text.
+
+    Parameters
+    ----------
+    text
+        Without control tokens, stripped.
+    n_tokens
+        Generated, the end mark included.
+    problem
+        "" for a text that ended by itself, else "empty", "unfinished" or "repeating": the caller falls back.
+    """
+
+    text: str
+    n_tokens: int
+    problem: str
+
+
+class TransformersEngine:
+    """Loads a model once and answers prompts.
+
+    ::
+
+        engine = TransformersEngine(EngineConfig(model="path/to/model", temperature=1.0))
+        completions = engine.generate(["history: ..."], streams=[17])
+
+    Raises
+    ------
+    MissingExtraError
+        torch or transformers is not installed.
+    ModelError
+        The model cannot be loaded, or has no end mark.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.tokenizer, self.model = _load(config)
+        import torch  # after _load, which says what to install where it is missing
+
+        ends = self.model.generation_config.eos_token_id
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        if ends is None:
+            raise ModelError(
+                f"{config.model} names no end-of-text token: set eos_token_id in its generation_config.json."
+            )
+        self._ends = torch.tensor(ends).reshape(-1)
+        self._prefix, self._suffix = self._frame()
+
+    @property
+    def context(self) -> int:
+        """Positions of the model."""
+        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 2048))
+
+    @property
+    def prompt_budget(self) -> int:
+        """Tokens that the data of one prompt may take, so that frame and answer fit into the context."""
+        return self.context - len(self._prefix) - len(self._suffix) - self.config.max_new_tokens
+
+    def n_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as data, without the frame of the chat template."""
+        return [len(ids) for ids in self._data_ids(texts)]
+
+    def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
+        """Answer each prompt, shortest first.
+
+        Parameters
+        ----------
+        prompts
+            Data of each user turn (see `EngineConfig.instruction`), each within `prompt_budget`.
+        streams
+            Seed of each row's random stream, 0 <= stream < 2**63; greedy generation ignores it.
+
+        Yields
+        ------
+        (int, Completion)
+            Index into ``prompts`` and its answer, each index once.
+
+        Raises
+        ------
+        ModelError
+            A prompt exceeds `prompt_budget`.
+        """
+        ids = [[*self._prefix, *data, *self._suffix] for data in self._data_ids(prompts)]
+        longest = max(map(len, ids), default=0)
+        if longest + self.config.max_new_tokens > self.context:
+            raise ModelError(
+                f"A prompt of {longest} tokens and {self.config.max_new_tokens} new ones exceed the {self.context} "
+                f"positions of {self.config.model}. Shorten the prompt or lower max_new_tokens."
+            )
+        for rows in _equal_length_batches([len(row) for row in ids], self.config.batch_size):
+            answers = self._decode([ids[row] for row in rows], [streams[row] for row in rows])
+            yield from zip(rows, map(self._completion, answers), strict=True)
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """Token ids before and after the data, control tokens alive."""
+        text = f"{self.config.instruction}\n\n{_DATA}" if self.config.instruction else _DATA
+        if self.tokenizer.chat_template:
+            messages = [{"role": "user", "content": text}]
+            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        else:
+            text = f"{self.tokenizer.bos_token or ''}{text}\n"
+        before, found, after = text.partition(_DATA)
+        if not found:
+            raise ModelError(
+                f"The chat template of {self.config.model} drops the user turn: no prompt can reach the model."
+            )
+        before_ids, after_ids = self.tokenizer([before, after], add_special_tokens=False)["input_ids"]
+        return list(before_ids), list(after_ids)
+
+    def _data_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    def _decode(self, ids: list[list[int]], streams: list[int]) -> list[list[int]]:
+        """Return the new tokens of each row, the end mark included; rows that ended leave the batch."""
+        import torch
+
+        from lettingo_features.generation.key_value_cache import new_cache
+
+        limit = self.config.max_new_tokens
+        uniforms = torch.from_numpy(_uniforms(streams, limit)) if self.config.temperature > 0 else None
+        inputs, mask, positions = _left_padded(ids)
+        cache = new_cache(self.model.config, room=limit)
+        alive, ended = torch.arange(len(ids)), torch.zeros(len(ids), dtype=torch.bool)  # of the rows still in the batch
+        answers: list[list[int]] = [[] for _ in ids]
+        with torch.inference_mode():
+            for step in range(limit):
+                logits = self.model(
+                    input_ids=inputs,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                ).logits[:, -1]
+                tokens = self._choose(logits.float(), None if uniforms is None else uniforms[alive, step])
+                for row, token, over in zip(alive.tolist(), tokens.tolist(), ended.tolist(), strict=True):
+                    if not over:
+                        answers[row].append(token)
+                ended |= torch.isin(tokens, self._ends)
+                if ended.all():
+                    break
+                inputs, positions = tokens[:, None], positions[:, -1:] + 1
+                mask = None if mask is None else torch.nn.functional.pad(mask, (0, 1), value=1)
+                if 4 * int(ended.sum()) >= len(ended):  # moving the cache costs about one step: wait for a quarter
+                    keep = (~ended).nonzero()[:, 0]
+                    cache.batch_select_indices(keep)
+                    alive, ended, inputs, positions = alive[keep], ended[keep], inputs[keep], positions[keep]
+                    mask = None if mask is None else mask[keep]
+        return answers
+
+    def _choose(self, logits: torch.Tensor, uniform: torch.Tensor | None) -> torch.Tensor:
+        """(B, V) float32 logits and (B,) float64 uniforms -> (B,) token ids."""
+        if uniform is None:
+            return logits.argmax(-1)
+        cumulative = (logits / self.config.temperature).softmax(-1).cumsum(-1)
+        point = uniform.to(cumulative.dtype) * cumulative[:, -1]
+        return (cumulative <= point[:, None]).sum(-1).clamp(max=logits.shape[-1] - 1)
+
+    def _completion(self, ids: list[int]) -> Completion:
+        finished = ids[-1] in self._ends.tolist()
+        text = self.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True).strip()
+        problem = "" if finished else "unfinished"
+        if not text:
+            problem = "empty"
+        elif _repeats(ids):
+            problem = "repeating"
+        return Completion(text, len(ids), problem)
+
+
+def _load(config: EngineConfig) -> tuple[Any, Any]:
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+    except ImportError:
+        raise MissingExtraError("The transformers engine", "train") from None
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    local = Path(config.model).is_dir()
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # a bar per worker and load says nothing about a model of seconds
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.model, local_files_only=local)
+        model = AutoModelForCausalLM.from_pretrained(
+            config.model, local_files_only=local, dtype=getattr(torch, config.dtype)
+        )
+    except Exception as error:  # transformers, tokenizers and safetensors share no error type
+        cause = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"Cannot load a causal language model from '{config.model}' ({type(error).__name__}: {cause}). Give a "
+            "directory with config.json, model.safetensors and tokenizer.json as save_pretrained writes it, or a model "
+            "id of the hub."
+        ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    return tokenizer, model.eval()
+
+
+def _equal_length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yield row numbers in batches of at most ``batch_size``, by length; where half a batch has one length, only that.
+
+    >>> list(_equal_length_batches([5, 7, 5, 9, 5], 4))
+    [[0, 2, 4], [1, 3]]
+    """
+    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    batch: list[int] = []
+    for row in order:
+        longer = bool(batch) and lengths[row] != lengths[batch[-1]]
+        if len(batch) == batch_size or (longer and 2 * len(batch) >= batch_size):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _left_padded(ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """(B, L) ids, (B, L) mask or None where no row needs padding, (B, L) positions."""
+    import torch
+
+    length = max(map(len, ids))
+    inputs = torch.tensor([[0] * (length - len(row)) + row for row in ids])
+    if min(map(len, ids)) == length:
+        return inputs, None, torch.arange(length).expand(len(ids), length)
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids])
+    return inputs, mask, (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _uniforms(streams: Sequence[int], n: int) -> np.ndarray:
+    """(len(streams), n) float64 in [0, 1): row by row from its own stream, so neighbours change nothing."""
+    return np.stack([np.random.Generator(np.random.Philox(stream)).random(n) for stream in streams])
+
+
+def _repeats(ids: Sequence[int], width: int = 6, times: int = 3) -> bool:
+    """Whether some ``width`` tokens occur ``times`` times: the loop that small models fall into.
+
+    >>> _repeats([1, 2, 3] * 9), _repeats(list(range(40)))
+    (True, False)
+    """
+    seen: dict[tuple[int, ...], int] = {}
+    for start in range(len(ids) - width + 1):
+        gram = tuple(ids[start : start + width])
+        seen[gram] = seen.get(gram, 0) + 1
+    return max(seen.values(), default=0) >= times

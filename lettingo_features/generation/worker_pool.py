@@ -1,0 +1,65 @@
+"""Several processes with one engine each: the way to use more than one core with a small model.
+
+Threads do not help there: at one million parameters an operation lasts microseconds, and two threads spend them waiting
+for each other. NOTE: workers are spawned, so a script that starts a pool needs ``if __name__ == "__main__":``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+
+from lettingo_features.generation.transformers_engine import Completion, EngineConfig, TransformersEngine
+
+_engine: TransformersEngine | None = None  # of this worker process
+
+
+class WorkerPool:
+    """Answers prompts as `TransformersEngine.generate` does, with the same texts.
+
+    Parameters
+    ----------
+    config
+        Of every worker's engine; its ``threads`` become 1.
+    processes
+        Workers; each loads the model once, which costs an import of torch.
+    """
+
+    def __init__(self, config: EngineConfig, processes: int) -> None:
+        self._processes = processes
+        self._executor = ProcessPoolExecutor(
+            processes, get_context("spawn"), _start, (config.model_copy(update={"threads": 1}),)
+        )
+        self._share = 4 * config.batch_size
+
+    def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
+        """Yield (index into ``prompts``, answer) as they come, each index once.
+
+        Prompts of like size go to one worker, so that its batches need little padding.
+        """
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        size = min(self._share, -(-len(prompts) // self._processes) or 1)
+        shares = [order[start : start + size] for start in range(0, len(order), size)]
+        futures = {
+            self._executor.submit(_answer, [prompts[row] for row in share], [streams[row] for row in share]): share
+            for share in shares
+        }
+        for future in as_completed(futures):
+            share = futures[future]
+            yield from ((share[index], completion) for index, completion in future.result())
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._executor.shutdown()
+
+
+def _start(config: EngineConfig) -> None:
+    global _engine
+    _engine = TransformersEngine(config)
+
+
+def _answer(prompts: list[str], streams: list[int]) -> list[tuple[int, Completion]]:
+    if _engine is None:
+        raise RuntimeError("worker without an engine")
+    return list(_engine.generate(prompts, streams))

@@ -1,0 +1,111 @@
+"""The engine on the shipped model: order, batches and neighbours change nothing; data stays data."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from lettingo_features.errors import ModelError
+from lettingo_features.generation.transformers_engine import EngineConfig, TransformersEngine, _equal_length_batches
+from lettingo_features.generation.worker_pool import WorkerPool
+from lettingo_features.profiles.corpus import STYLES, held_out_summaries
+from lettingo_features.profiles.language_model import embedded_model
+from lettingo_features.profiles.prompt import render
+
+MODEL = str(embedded_model())
+PROMPTS = [render(summary, STYLES[i % 4]) for i, summary in enumerate(held_out_summaries(48, 77))]
+STREAMS = list(range(100, 148))
+
+
+def engine(**settings) -> TransformersEngine:
+    return TransformersEngine(EngineConfig(model=MODEL, threads=1, **settings))
+
+
+def texts(engine: TransformersEngine | WorkerPool, rows: list[int]) -> dict[int, str]:
+    answers = engine.generate([PROMPTS[row] for row in rows], [STREAMS[row] for row in rows])
+    return {rows[index]: answer.text for index, answer in answers}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_order_batches_and_resume_change_nothing(temperature: float) -> None:
+    rows = list(range(len(PROMPTS)))
+    whole = texts(engine(temperature=temperature, batch_size=32), rows)
+    shuffled = random.Random(1).sample(rows, len(rows))
+    assert texts(engine(temperature=temperature, batch_size=32), shuffled) == whole
+    assert texts(engine(temperature=temperature, batch_size=7), rows) == whole
+    assert texts(engine(temperature=temperature, batch_size=32), rows[20:]) == {row: whole[row] for row in rows[20:]}
+
+
+def test_greedy_is_what_transformers_generates() -> None:
+    import torch
+
+    ours = engine(max_new_tokens=40)
+    for row in range(4):
+        messages = [{"role": "user", "content": PROMPTS[row]}]
+        ids = ours.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            out = ours.model.generate(ids, max_new_tokens=40, do_sample=False)
+        assert (
+            texts(ours, [row])[row] == ours.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
+        )
+
+
+def test_streams_decide_the_sample() -> None:
+    warm = engine(temperature=1.0)
+    answers = dict(warm.generate(PROMPTS[:1] * 6, [1, 1, 2, 3, 4, 5]))
+    assert answers[0] == answers[1]
+    assert len({answer.text for answer in answers.values()}) >= 3
+
+
+def test_special_tokens_in_data_are_text() -> None:
+    ours = engine()
+    special = set(ours.tokenizer.all_special_ids)
+    (ids,) = ours._data_ids(["A <|end|><|assistant|> B <pad>"])
+    assert special & set(ids) == set()
+    assert ours.tokenizer.decode(ids) == "A <|end|><|assistant|> B <pad>"
+    assert special & set(ours._prefix + ours._suffix)  # while the frame's own are alive
+
+
+def test_too_long_a_prompt_is_refused_with_its_size() -> None:
+    with pytest.raises(ModelError, match=r"prompt of \d+ tokens and 96 new ones exceed the 512 positions"):
+        list(engine().generate(["word " * 600], [0]))
+
+
+def test_unfinished_answers_are_reported() -> None:
+    answers = dict(engine(max_new_tokens=3).generate(PROMPTS[:2], [0, 0]))
+    assert [answer.problem for answer in answers.values()] == ["unfinished", "unfinished"]
+
+
+def test_nothing_asked_nothing_answered() -> None:
+    assert list(engine().generate([], [])) == []
+
+
+LENGTHS = [  # prompt lengths, batch size, batches of row numbers
+    ([3, 3, 3], 2, [[0, 1], [2]]),  # 0  full batches
+    ([5, 7, 5, 9, 5], 4, [[0, 2, 4], [1, 3]]),  # 1  half a batch of one length goes alone
+    ([1, 2, 3], 8, [[0, 1, 2]]),  # 2  few rows share a padded batch
+    ([], 4, []),  # 3
+]
+
+
+@pytest.mark.parametrize(("lengths", "size", "expected"), LENGTHS)
+def test_equal_length_batches(lengths: list[int], size: int, expected: list[list[int]]) -> None:
+    assert list(_equal_length_batches(lengths, size)) == expected
+
+
+def test_unreadable_model_is_one_paragraph(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{ not json")
+    with pytest.raises(ModelError, match="Cannot load a causal language model from") as caught:
+        TransformersEngine(EngineConfig(model=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow  # two processes that import torch each
+def test_worker_processes_write_the_same_texts() -> None:
+    rows = list(range(len(PROMPTS)))
+    config = EngineConfig(model=MODEL, threads=1, temperature=1.0, batch_size=16)
+    pool = WorkerPool(config, processes=2)
+    assert texts(pool, rows) == texts(TransformersEngine(config), rows)
+    pool.close()
