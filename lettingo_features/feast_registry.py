@@ -56,9 +56,10 @@ def check_registry(store: FeatureStore, repo_path: Path | str) -> None:
     """Raise a RegistryError that names what differs, unless the registry says what ``repo_path`` declares."""
     differences = registry_difference(store, repo_path)
     if differences:
+        shown = "; ".join(differences[:_SHOWN])
         more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise RegistryError(
-            f"the Feast registry is out of date in {len(differences)} object(s): {'; '.join(differences[:_SHOWN])}{more}. "
+            f"the Feast registry is out of date in {len(differences)} object(s): {shown}{more}. "
             f"Run: feast -c {repo_path} apply"
         )
 

@@ -11,6 +11,7 @@ import requests
 from lettingo_features.columns import ITEM_ID, USER_ID
 from lettingo_features.errors import ServingError
 
+_NULL_TIMESTAMP = -(2**63)  # what Feast 0.67 writes for a null timestamp, and serves as PRESENT
 _NON_FINITE = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}  # JSON has no such numbers: sent as strings
 _SHOWN_CHARACTERS = 400
 
@@ -68,8 +69,8 @@ class FeatureClient:
         missing = sorted({*required, *entities} - columns.keys())
         if missing:
             raise ServingError(
-                f"feature service '{service}' answered without {len(missing)} required column(s): {', '.join(missing)}. "
-                "Was the model trained on another service? Compare with: feast -c feature_repo feature-services list"
+                f"feature service '{service}' answered without {len(missing)} required column(s): {', '.join(missing)}"
+                ". Was the model trained on another service? Compare with: feast -c feature_repo feature-services list"
             )
         asked = len(entities[USER_ID])
         short = [name for name, values in columns.items() if len(values) != asked]
@@ -125,7 +126,7 @@ def _columns(answer: dict[str, Any]) -> dict[str, list[Any]]:
         return {
             name: _decoded(
                 [
-                    value if status == "PRESENT" else None
+                    value if status == "PRESENT" and value != _NULL_TIMESTAMP else None
                     for value, status in zip(result["values"], result["statuses"], strict=True)
                 ]
             )

@@ -19,7 +19,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One value that differs: ``key`` is the row's entity ids, ``by`` the relative difference (inf when not numbers)."""
+    """One value that differs: ``key`` is the row's entity ids, ``by`` the relative difference (inf if not numbers)."""
 
     column: str
     key: tuple[str, ...]
@@ -64,7 +64,7 @@ class ConsistencyReport:
             )
         raise ServingError(
             f"online differs from offline in {', '.join(parts)}{example}. "
-            "Was something written after the last feast -c feature_repo materialize-incremental? Run it and compare again."
+            "Written since it was materialised? Run feast -c feature_repo materialize-incremental and compare again."
         )
 
 

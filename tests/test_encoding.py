@@ -173,7 +173,7 @@ def test_another_cut_is_another_encoder(vectors):
 
 
 def test_int8_without_a_place_to_keep_it():
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
     with pytest.raises(ConfigError, match="cache_dir"):
         SentenceEncoder(EncoderConfig(precision="int8"))
 
@@ -199,7 +199,7 @@ def test_require_encoder(view, encoder_id, dim, length, fits):
 
 @pytest.mark.slow
 def test_int8_is_close_to_fp32_and_independent_of_batching(encoder, tmp_path):
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
     int8 = SentenceEncoder(EncoderConfig(precision="int8", threads=1), tmp_path)
     texts = [text for text in TEXTS if text.strip()]
     quantised = int8.encode(texts)
@@ -207,3 +207,14 @@ def test_int8_is_close_to_fp32_and_independent_of_batching(encoder, tmp_path):
     assert (quantised * encoder.encode(texts)).sum(axis=1).min() > 0.93
     int8._cache = None
     np.testing.assert_array_equal(int8.encode(texts[1:]), quantised[1:])
+
+
+@pytest.mark.slow
+def test_wrong_export_is_never_kept(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    from lettingo_features import encoding_onnx
+
+    monkeypatch.setattr(encoding_onnx, "_worst_cosine", lambda model, forward: 0.03)
+    with pytest.raises(ModelError, match=r"cosine 0\.03"):
+        SentenceEncoder(EncoderConfig(precision="int8"), tmp_path)
+    assert list((tmp_path / "onnx").iterdir()) == []

@@ -1,0 +1,175 @@
+"""The feature repository: what it declares, and whether a registry still says the same.
+
+The golden file is what ``feast apply`` registers, in Feast 0.67. To accept a change on purpose::
+
+    GOLDEN_UPDATE=1 pytest tests/test_feature_repo.py && git diff tests/golden
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lettingo_features import columns
+from lettingo_features.errors import ConfigError, RegistryError
+from lettingo_features.feast_registry import check_registry, declared, registry_difference
+from lettingo_features.feast_schema import fields
+from lettingo_features.home import Home
+
+REPO = Path(__file__).resolve().parents[1] / "feature_repo"
+GOLDEN = Path(__file__).parent / "golden" / "registry.json"
+
+TABLES = {  # view -> the schema that its table is written with
+    "interactions": columns.INTERACTIONS,
+    "user_behaviour_v1": columns.USER_BEHAVIOUR,
+    "item_behaviour_v1": columns.ITEM_BEHAVIOUR,
+    "user_profile_text_v0": columns.USER_PROFILE_TEXT,
+    "user_profile_text_v1": columns.USER_PROFILE_TEXT,
+    "user_profile_meta_v0": columns.USER_PROFILE_META,
+    "user_profile_meta_v1": columns.USER_PROFILE_META,
+    "user_profile_embedding_v0_minilm_l6_v2": columns.USER_PROFILE_EMBEDDING,
+    "user_profile_embedding_v1_minilm_l6_v2": columns.USER_PROFILE_EMBEDDING,
+    "item_text_embedding_minilm_l6_v2": columns.ITEM_TEXT,
+}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Home:
+    monkeypatch.setenv("LETTINGO_HOME", str(tmp_path))
+    return Home(tmp_path).create()
+
+
+@pytest.fixture
+def store(home):
+    from feast import FeatureStore
+
+    return FeatureStore(repo_path=str(REPO))
+
+
+def apply(store, contents) -> None:
+    store.apply(
+        [
+            *contents.projects,
+            *contents.entities,
+            *contents.data_sources,
+            *contents.feature_views,
+            *contents.feature_services,
+        ]
+    )
+
+
+def description(store) -> dict:
+    """Names and types of everything registered: paths and times left out."""
+    from feast.feature_view import DUMMY_ENTITY_NAME
+
+    return {
+        "project": store.project,
+        "entities": {
+            entity.name: [entity.join_key, entity.value_type.name]
+            for entity in store.list_entities()
+            if entity.name != DUMMY_ENTITY_NAME
+        },
+        "views": {
+            view.name: {
+                "entities": view.entities,
+                "online": view.online,
+                "ttl_days": view.ttl.days,
+                "times": [view.batch_source.timestamp_field, view.batch_source.created_timestamp_column],
+                "features": {feature.name: str(feature.dtype) for feature in view.features},
+                "vector_lengths": {f.name: f.vector_length for f in view.features if f.vector_length},
+            }
+            for view in store.list_feature_views()
+        },
+        "services": {
+            service.name: [projection.name for projection in service.feature_view_projections]
+            for service in store.list_feature_services()
+        },
+    }
+
+
+def test_registry_is_the_golden_one(store):
+    apply(store, declared(REPO))
+    found = description(store)
+    if os.environ.get("GOLDEN_UPDATE"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    assert found == json.loads(GOLDEN.read_text())
+
+
+def test_views_are_their_tables(home):
+    views = {view.name: view for view in declared(REPO).feature_views}
+    assert views.keys() == TABLES.keys()
+    for name, schema in TABLES.items():
+        declared_features = {feature.name: feature.dtype for feature in views[name].schema}
+        written = {feature.name: feature.dtype for feature in fields(schema)}
+        assert declared_features == written, name
+        assert views[name].source.path == str(home.table_dir(name))
+
+
+def test_names_of_features_do_not_collide_in_a_service(home):
+    contents = declared(REPO)
+    for service in contents.feature_services:
+        names = [name for p in service.feature_view_projections for name in fields_of(contents, p.name)]
+        assert len(names) == len(set(names)), service.name
+
+
+def fields_of(contents, view_name: str) -> list[str]:
+    (view,) = (view for view in contents.feature_views if view.name == view_name)
+    return [feature.name for feature in view.schema]
+
+
+def test_home_is_not_set(monkeypatch):
+    monkeypatch.delenv("LETTINGO_HOME", raising=False)
+    with pytest.raises(ConfigError, match=r"export LETTINGO_HOME=\$PWD/\.lettingo"):
+        declared(REPO)
+
+
+def test_another_home_is_seen_at_once(home, tmp_path, monkeypatch):
+    declared(REPO)
+    monkeypatch.setenv("LETTINGO_HOME", str(tmp_path / "other"))
+    assert all("other" in source.path for source in declared(REPO).data_sources)
+
+
+def test_registry_up_to_date(store):
+    apply(store, declared(REPO))
+    check_registry(store, REPO)
+
+
+def test_materialised_registry_is_still_up_to_date(store):
+    from datetime import UTC, datetime
+
+    apply(store, declared(REPO))
+    store.materialize_incremental(datetime(2026, 1, 1, tzinfo=UTC), feature_views=["user_profile_text_v1"])
+    check_registry(store, REPO)
+
+
+def test_registry_never_applied(store):
+    with pytest.raises(RegistryError, match=r"out of date in \d+ object.*is not applied.*feast -c .* apply"):
+        check_registry(store, REPO)
+
+
+def test_registry_out_of_date(store):
+    contents = declared(REPO)
+    for view in contents.feature_views:
+        if view.name == "user_behaviour_v1":
+            view.features.pop()  # an older repository lacked the last feature ...
+    contents = contents._replace(
+        feature_services=[s for s in contents.feature_services if s.name != "profile_text_v1"]  # ... and a service
+    )
+    apply(store, contents)
+    differences = registry_difference(store, REPO)
+    assert "feature service profile_text_v1 is not applied" in differences
+    assert any("feature view user_behaviour_v1 differs in features" in line for line in differences)
+    assert not any("user_profile_text_v0" in line for line in differences)
+
+
+def test_python_import_resolves_the_bare_names(home):
+    import subprocess
+    import sys
+
+    check = "import feature_repo.services as s; print(s.ranker_profile_v1.name)"
+    done = subprocess.run([sys.executable, "-c", check], cwd=REPO.parent, capture_output=True, text=True)
+    assert done.stdout.strip() == "ranker_profile_v1", done.stderr
