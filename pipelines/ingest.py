@@ -28,7 +28,7 @@ def run_ingest(home, paths: list[str], *, format: str | None = None, mapping=Non
 @json_option
 def ingest(paths: tuple[str, ...], format: str | None, columns: tuple[str, ...], home_dir: str, as_json: bool) -> None:
     """Validate interactions and items and append what is new; bad rows go to a quarantine file."""
-    from lettingo_features.data.formats import ColumnMapping
+    from lettingo_features.data.mapping import ColumnMapping
 
     pairs = [pair.partition("=") for pair in columns]
     if any(not theirs for _, _, theirs in pairs):

@@ -5,29 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from lettingo_features.data.formats import (
-    FORMATS,
-    INTERACTIONS_TABLE,
-    ITEMS_TABLE,
-    LAYOUTS,
-    WIDE_ID,
-    Layout,
-    interaction_fields,
-    item_fields,
-    split_categories,
-)
-from lettingo_features.data.mapping import InteractionColumns, ItemColumns, TableMapping
-from lettingo_features.data.readers import head, readable
+from lettingo_features.data.formats import FORMATS, LAYOUTS, WIDE_ID, Layout
+from lettingo_features.data.generic import PARQUET_SUFFIXES, is_parquet, table_layout
+from lettingo_features.data.mapping import ColumnMapping
+from lettingo_features.data.readers import head
 from lettingo_features.errors import FormatError
-from lettingo_features.sql import quote
 
-PARQUET_SUFFIXES = (".parquet", ".pq")
 DATA_SUFFIXES = (*PARQUET_SUFFIXES, ".csv", ".tsv", ".dat", ".jsonl", ".data", ".item")
 
 
@@ -57,7 +42,7 @@ def list_files(paths: Path | str | Iterable[Path | str]) -> list[Path]:
 
 
 def detect(
-    files: Sequence[Path], format: str | None = None, mapping: TableMapping | None = None
+    files: Sequence[Path], format: str | None = None, mapping: ColumnMapping | None = None
 ) -> tuple[dict[Path, Layout], list[Path]]:
     """The layout of each file, and the files that belong to no table (README, tags, links).
 
@@ -65,7 +50,7 @@ def detect(
     ----------
     format : str or None
         One of ``FORMATS``; None: recognised.
-    mapping : TableMapping or None
+    mapping : ColumnMapping or None
         Columns of the generic format ``table``; giving it chooses that format.
 
     Raises
@@ -94,20 +79,20 @@ def detect(
     return found, ignored
 
 
-def _layout(path: Path, chosen: str | None, mapping: TableMapping | None) -> Layout | None:
+def _layout(path: Path, chosen: str | None, mapping: ColumnMapping | None) -> Layout | None:
     """The layout of one file; None where it is of no known table."""
     plain = path.name.lower().removesuffix(".gz")
     if not plain.endswith(DATA_SUFFIXES):
         return None
     if path.stat().st_size == 0:
         raise FormatError(f"{path} is empty (0 bytes). Copy or download it again; nothing was ingested.")
-    if chosen == "table" or plain.endswith(PARQUET_SUFFIXES):
-        return _table_layout(path, mapping or TableMapping(), required=chosen == "table")
+    if is_parquet(path):
+        return table_layout(path, mapping or ColumnMapping(), required=chosen == "table")
     lines = head(path)
     if not lines:
-        raise FormatError(
-            f"{path} is empty: it holds blank lines only. Copy or download it again; nothing was ingested."
-        )
+        raise FormatError(f"{path} is empty: it holds blank lines only. Copy or download it again.")
+    if chosen == "table":
+        return table_layout(path, mapping or ColumnMapping(), required=True)
     known = [one for one in LAYOUTS if chosen in (None, one.format)]
     named = [one for one in known if one.matches_name(path)]
     if chosen and not named:  # a file of any name will do once its format is named and its header agrees
@@ -115,7 +100,7 @@ def _layout(path: Path, chosen: str | None, mapping: TableMapping | None) -> Lay
         return next((one for one in anyhow if not _missing(one, lines)), None)
     fitting = [one for one in named if not _missing(one, lines)]
     if not fitting:
-        own = None if chosen else _table_layout(path, TableMapping(), required=False)
+        own = None if chosen else table_layout(path, ColumnMapping(), required=False)
         return own or _complain(path, named, lines)
     by_ids = [one for one in fitting if one.wide_ids is None or _wide_ids(one, lines) in (None, one.wide_ids)]
     return fitting[0] if chosen else by_ids[0]
@@ -159,126 +144,6 @@ def _wide_ids(layout: Layout, lines: list[str]) -> bool | None:
     rows = [line.split(layout.separator) for line in lines[int(layout.has_header) :]]
     ids = [row[header.index("movieId")] for row in rows if len(row) >= len(header)]
     return len(ids[0]) >= WIDE_ID if ids else None
-
-
-def _table_layout(path: Path, mapping: TableMapping, required: bool) -> Layout | None:
-    """Layout of a generic Parquet or delimited file from the mapping; None where it fits and need not."""
-    schema = _table_schema(path, mapping)
-    names = schema.names
-    columns: InteractionColumns | ItemColumns = mapping.interactions
-    needed = [columns.user_id, columns.item_id, columns.timestamp]
-    absent = _absent(columns, needed, names)
-    if absent and mapping.interactions.user_id not in names:
-        columns = mapping.items
-        needed = [columns.item_id, columns.title]
-        absent_items = _absent(columns, needed, names)
-        absent = absent_items if not absent_items or columns.title in names else absent
-    if absent and not required:
-        return None
-    if absent:
-        raise FormatError(
-            f"{path} has no column {', '.join(map(repr, absent))} (found: {', '.join(names)}). "
-            "Name the columns that hold them in the mapping."
-        )
-    parquet = path.name.lower().endswith(PARQUET_SUFFIXES)
-    build = _mapped_interactions if isinstance(columns, InteractionColumns) else _mapped_items
-    layout = build(columns, schema, path)
-    return replace(layout, reader="parquet" if parquet else "csv", separator=mapping.delimiter)
-
-
-def _absent(columns: InteractionColumns | ItemColumns, needed: list[str], names: list[str]) -> list[str]:
-    """Columns that must be there and are not: the needed ones, and each optional one that the mapping names."""
-    settings = ("timestamp_unit", "rating_scale", "separator")
-    named = [getattr(columns, key) for key in columns.model_fields_set if key not in settings]
-    return [name for name in dict.fromkeys([*needed, *named]) if name not in names]
-
-
-def _table_schema(path: Path, mapping: TableMapping) -> pa.Schema:
-    if path.name.lower().endswith(PARQUET_SUFFIXES):
-        with readable(path):
-            return pq.read_schema(path)
-    lines = head(path)
-    if not lines:
-        raise FormatError(
-            f"{path} is empty: it holds blank lines only. Copy or download it again; nothing was ingested."
-        )
-    header = next(csv.reader([lines[0]], delimiter=mapping.delimiter))
-    return pa.schema([(name, pa.string()) for name in header])
-
-
-def _mapped_interactions(columns: InteractionColumns, schema: pa.Schema, path: Path) -> Layout:
-    def text(name: str, default: str = "NULL::VARCHAR") -> str:
-        return f"CAST({quote(name)} AS VARCHAR)" if name in schema.names else default
-
-    fields = interaction_fields(columns.user_id, columns.item_id, columns.timestamp, text=text(columns.review_text))
-    fields |= {
-        "user_id": text(columns.user_id),
-        "item_id": text(columns.item_id),
-        "timestamp_text": text(columns.timestamp),
-        "rating_text": text(columns.rating),
-        "event_type": f"coalesce(nullif({text(columns.event_type)}, ''), 'rating')",
-    }
-    ids, numbers = (_is_text, pa.types.is_integer), (_is_text, pa.types.is_integer, pa.types.is_floating)
-    _check_types(path, schema, {columns.user_id: ids, columns.item_id: ids}, "text or integers")
-    _check_types(path, schema, {columns.rating: (*numbers, pa.types.is_decimal)}, "numbers")
-    _check_types(path, schema, {columns.timestamp: (*numbers, pa.types.is_temporal)}, "times")
-    used = [
-        columns.user_id,
-        columns.item_id,
-        columns.timestamp,
-        columns.rating,
-        columns.event_type,
-        columns.review_text,
-    ]
-    return Layout(
-        "table",
-        INTERACTIONS_TABLE,
-        ".*",
-        "csv",
-        tuple(name for name in used if name in schema.names),
-        fields,
-        rating_scale=columns.rating_scale,
-        timestamp_unit=columns.timestamp_unit,
-    )
-
-
-def _mapped_items(columns: ItemColumns, schema: pa.Schema, path: Path) -> Layout:
-    _check_types(path, schema, {columns.item_id: (_is_text, pa.types.is_integer)}, "text or integers")
-    fields = item_fields(columns.item_id, columns.title, "[]::VARCHAR[]")
-    fields["item_id"] = f"CAST({quote(columns.item_id)} AS VARCHAR)"
-    if columns.categories in schema.names:
-        is_list = _is_list(schema.field(columns.categories).type)
-        categories = quote(columns.categories)
-        fields["categories"] = (
-            f"coalesce(CAST({categories} AS VARCHAR[]), [])"
-            if is_list
-            else split_categories(categories, columns.separator)
-        )
-    if columns.description in schema.names:
-        fields["description"] = f"nullif({quote(columns.description)}, '')"
-    used = [columns.item_id, columns.title, columns.categories, columns.description]
-    return Layout("table", ITEMS_TABLE, ".*", "csv", tuple(name for name in used if name in schema.names), fields)
-
-
-def _check_types(path: Path, schema: pa.Schema, wanted: dict[str, tuple], what: str) -> None:
-    for name, tests in wanted.items():
-        if name not in schema.names:
-            continue
-        kind = schema.field(name).type
-        if not any(test(kind) for test in tests):
-            raise FormatError(
-                f"{path}: column {name!r} is of the wrong type ({kind}); it must hold {what}. Convert the column, or "
-                "map another one. Ids that passed through floats have lost digits and zeros: go back to their source."
-            )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def _names(files: Iterable[Path], most: int = 8) -> str:

@@ -33,7 +33,7 @@ from lettingo_features.columns import INTERACTIONS, ITEMS
 from lettingo_features.data.clock import Unit, detect_unit
 from lettingo_features.data.detection import detect, list_files
 from lettingo_features.data.formats import INTERACTIONS_TABLE, ITEMS_TABLE, Layout
-from lettingo_features.data.mapping import TableMapping
+from lettingo_features.data.mapping import ColumnMapping
 from lettingo_features.data.readers import count_replaced
 from lettingo_features.data.report import FileReport, IngestReport, TableReport
 from lettingo_features.data.schemas import EXACT_DUPLICATE, QUARANTINE, latest_allowed
@@ -50,7 +50,7 @@ def ingest(
     home: Home,
     *,
     format: str | None = None,
-    mapping: TableMapping | None = None,
+    mapping: ColumnMapping | None = None,
     now: datetime,
     progress: Progress | None = None,
 ) -> IngestReport:
@@ -64,7 +64,7 @@ def ingest(
         Where the tables are.
     format : str, optional
         One of ``formats.FORMATS``; recognised when left out.
-    mapping : TableMapping, optional
+    mapping : ColumnMapping, optional
         Columns of the format ``table`` (Parquet or delimited text).
     now : datetime
         With a time zone. Interactions more than ten minutes later are quarantined; new items are created at it.
@@ -255,7 +255,7 @@ def _append(staging: Staging, home: Home, table: str, schema: pa.Schema, columns
     return home.write_part(table, part, staging.reader(f"SELECT {columns} FROM {rows}"), schema)
 
 
-def _run_key(name: str, mapping: TableMapping | None, digests: list[str]) -> str:
+def _run_key(name: str, mapping: ColumnMapping | None, digests: list[str]) -> str:
     text = "\n".join([name, "" if mapping is None else mapping.model_dump_json(), *digests])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

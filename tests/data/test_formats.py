@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lettingo_features.data.mapping import InteractionColumns, ItemColumns, TableMapping
+from lettingo_features.data.mapping import ColumnMapping
 from lettingo_features.errors import FormatError
 from tests.data.files import NOW, T0, interactions, items, quarantined, ratings, run, write
 
@@ -135,8 +135,8 @@ def test_generic_csv_with_a_mapping(tmp_path):
     path = write(
         tmp_path, "log.csv", "who;what;when;how\n007;x;2013-02-28T14:38:27Z;view\n007;y;2013-02-28 16:38:27+02;\n"
     )
-    columns = InteractionColumns(user_id="who", item_id="what", timestamp="when", event_type="how")
-    report, home = run(path, tmp_path / "home", mapping=TableMapping(interactions=columns, delimiter=";"))
+    mapping = ColumnMapping(user_id="who", item_id="what", timestamp="when", event_type="how", delimiter=";")
+    report, home = run(path, tmp_path / "home", mapping=mapping)
     assert report.files[0].timestamp_unit == "iso"
     assert interactions(home, "user_id, item_id, rating, event_type, epoch_us(event_timestamp)") == [
         ("007", "x", None, "view", T0 * US),
@@ -147,12 +147,12 @@ def test_generic_csv_with_a_mapping(tmp_path):
 def test_generic_parquet_with_own_types(tmp_path):
     when = pa.array([T0 * US + 5], pa.timestamp("us", tz="Europe/Paris"))
     log = pa.table(
-        {"user_id": pa.array([7]), "item_id": ["0x"], "timestamp": when, "rating": pa.array([3.5], pa.float32())}
+        {"user_id": pa.array([7]), "item_id": ["0x"], "event_timestamp": when, "rating": pa.array([3.5], pa.float32())}
     )
     catalogue = pa.table({"sku": ["0x"], "name": ["Thing"], "tags": [["a", "b|c"]]})
     pq.write_table(log, tmp_path / "log.parquet")
     pq.write_table(catalogue, tmp_path / "catalogue.parquet")
-    mapping = TableMapping(items=ItemColumns(item_id="sku", title="name", categories="tags"))
+    mapping = ColumnMapping(item_key="sku", title="name", categories="tags")
     files = [tmp_path / "log.parquet", tmp_path / "catalogue.parquet"]
     _, home = run(files, tmp_path / "home", mapping=mapping)
     assert interactions(home) == [("7", "0x", 3.5, T0 * US + 5)]
@@ -180,7 +180,7 @@ def test_named_unit_settles_an_ambiguous_column(tmp_path):
     path = write(tmp_path, "x.csv", "user_id,item_id,timestamp\na,b,86400\n")  # 1970-01-02: no unit's magnitude
     with pytest.raises(FormatError, match=r"ambiguous: of its first 1 times no unit covers 95 %.*timestamp_unit"):
         run(path, tmp_path / "home")
-    mapping = TableMapping(interactions=InteractionColumns(timestamp_unit="s"))
+    mapping = ColumnMapping(timestamp_unit="s")
     _, home = run(path, tmp_path / "home", mapping=mapping)
     assert interactions(home) == [("a", "b", None, 86_400 * US)]
 
@@ -244,9 +244,9 @@ def test_wrong_types_of_parquet_columns(tmp_path):
     ("options", "message"),
     [
         ({"format": "netflix"}, r"Unknown format 'netflix'. Known are: ml-100k, ml-1m"),
-        ({"format": "ml-1m", "mapping": TableMapping()}, "mapping goes with the format 'table'"),
+        ({"format": "ml-1m", "mapping": ColumnMapping()}, "mapping goes with the format 'table'"),
         (
-            {"mapping": TableMapping(interactions=InteractionColumns(rating="stars"))},
+            {"mapping": ColumnMapping(rating="stars")},
             r"no column .*'stars' \(found: userId",
         ),
     ],

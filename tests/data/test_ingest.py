@@ -243,6 +243,7 @@ def test_progress_and_report(tmp_path, log):
     assert IngestReport.model_validate(json.loads(json.dumps(report.to_dict()))) == report
     assert report.first_event < report.last_event < NOW
     assert len(report.files[0].sha256) == 64
+    assert "interactions: 300 rows in = 300 appended + 0 already there" in report.to_text()
 
 
 def test_jsonl_lines_that_are_no_json(tmp_path):
