@@ -77,23 +77,32 @@ def run_demo(home, data: str | None, format: str | None, port: int | None, steps
     from lettingo_features.sql import connect
     from pipelines.behaviour import run_behaviour
     from pipelines.profiles import STATISTICAL_RELEASE, make_encoder, run_profiles
+    from pipelines.uplift import labelled_users, make_labels
 
     began = time.monotonic()
     ingested = _ingest(home, data, format, steps)
     config = ProfileBuildConfig()
-    labels = SplitConfig(max_queries=MAX_QUERIES, max_test_users=MAX_TEST_USERS)
-    split = time_split(connect(home.spill), home.scan("interactions"), labels)
+    splits = SplitConfig(max_queries=MAX_QUERIES, max_test_users=MAX_TEST_USERS)
+    split = time_split(connect(home.spill), home.scan("interactions"), splits)
+    labels, test = make_labels(home, split, splits)
     profile_cutoffs, behaviour_cutoffs = snapshot_schedule(split, config.window.publish_lag_s)
     with steps.step(f"behavioural features at {len(behaviour_cutoffs)} cutoffs"):
         rows = run_behaviour(home, behaviour_cutoffs, config.window.publish_lag_s)
         steps.say(", ".join(f"{count:,} rows of {table}" for table, count in rows.items()))
     encoder = make_encoder(home)
     built = {}
-    for release, cutoffs in ((STATISTICAL_RELEASE, profile_cutoffs[:-1]), ("v1", profile_cutoffs)):
-        with steps.step(f"profiles {release} at {len(cutoffs)} cutoffs"):
-            built[release] = run_profiles(home, config.model_copy(update={"release": release}), cutoffs, encoder)
+    # The statistical release is only the table's control here: the users that a label asks about are enough.
+    for release, cutoffs, users in (
+        ("v1", profile_cutoffs, None),
+        (STATISTICAL_RELEASE, profile_cutoffs[:-1], labelled_users(labels, test)),
+    ):
+        with steps.step(
+            f"profiles {release} at {len(cutoffs)} cutoffs{'' if users is None else ', users with labels'}"
+        ):
+            released = config.model_copy(update={"release": release})
+            built[release] = run_profiles(home, released, cutoffs, encoder, users=users)
             steps.say(built[release].to_text())
-    report, certificate, online = _rank_and_serve(home, encoder, split, labels, profile_cutoffs[-1], port, steps)
+    report, certificate, online = _rank_and_serve(home, encoder, split, labels, test, profile_cutoffs[-1], port, steps)
     facts = {
         "home": str(home.root),
         "ingest": ingested.model_dump(mode="json"),
@@ -129,7 +138,7 @@ def _write_world(home) -> Path:
     return directory
 
 
-def _rank_and_serve(home, encoder, split, labels, serving_cutoff: datetime, port: int | None, steps: Steps):
+def _rank_and_serve(home, encoder, split, labels, test, serving_cutoff: datetime, port: int | None, steps: Steps):
     from lettingo_features.errors import ServingError
     from lettingo_features.evaluation.uplift import UpliftConfig
     from lettingo_features.windows import WindowConfig
@@ -146,7 +155,7 @@ def _rank_and_serve(home, encoder, split, labels, serving_cutoff: datetime, port
         feast(home, "apply")
     store = open_store(home)
     with steps.step("training sets, certificate, uplift table"):
-        report, certificate = run_uplift(home, store, split, labels, UpliftConfig())
+        report, certificate = run_uplift(home, store, split, labels, test, UpliftConfig())
         steps.say(f"{certificate.to_text()}\n\n{report.to_text()}")
     published = serving_cutoff + timedelta(seconds=WindowConfig().publish_lag_s)
     with steps.step(f"feast -c feature_repo materialize-incremental {published:%Y-%m-%dT%H:%M:%S}"):

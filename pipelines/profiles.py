@@ -1,4 +1,4 @@
-"""Profiles as of instants:  lettingo profiles generate --as-of T | backfill --start T --end T --every 30d | show USER"""
+"""Profiles as of instants:  lettingo profiles generate --as-of T | backfill --start T --end T --every 30d | show U"""
 
 from __future__ import annotations
 
@@ -32,8 +32,13 @@ def make_generators(release: str, model: str | None):
     return statistical, LanguageModelGenerator(model_dir=model)
 
 
-def run_profiles(home, config, cutoffs: list[datetime], encoder, *, model: str | None = None, backfill: bool = True):
-    """Build ``cutoffs`` of the release that ``config`` names under a run record; return the build's report."""
+def run_profiles(
+    home, config, cutoffs: list[datetime], encoder, *, model: str | None = None, backfill: bool = True, users=None
+):
+    """Build ``cutoffs`` of the release that ``config`` names under a run record; return the build's report.
+
+    ``users`` (Arrow ids) limits the build to some; ``model`` is a directory or id in place of the embedded model.
+    """
     from lettingo_features.profiles.build import ProfileBuild
     from lettingo_features.runs import run_record
 
@@ -41,7 +46,7 @@ def run_profiles(home, config, cutoffs: list[datetime], encoder, *, model: str |
     with run_record(home, f"profiles {config.release}", config.model_dump(mode="json")) as run:
         build = ProfileBuild(home, config, cold, warm, encoder)
         with progress_bar(f"profiles {config.release}", "users") as progress:
-            report = build.run(cutoffs, backfill=backfill, progress=progress)
+            report = build.run(cutoffs, backfill=backfill, users=users, progress=progress)
         run.record(report=report.model_dump(mode="json"))
     return report
 
@@ -55,7 +60,8 @@ def _build_options(command):
     for option in (
         click.option("--release", default="v1", show_default=True, help="v0 is the statistical baseline."),
         click.option("--model", help="Model directory or id; the embedded language model when left out."),
-        click.option("--encoder", default="minilm_l6_v2", show_default=True),
+        click.option("--encoder", default="minilm_l6_v2", show_default=True, help="Shipped one, or a directory or id."),
+        click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True),
         click.option("--window-days", default=365, show_default=True, help="Days of history a text may see."),
         click.option("--reads", type=click.Choice(["window", "long"]), default="window", show_default=True),
         home_option,
@@ -68,9 +74,9 @@ def _build_options(command):
 @profiles.command()
 @click.option("--as-of", type=Instant(), required=True, help="Cutoff: the text sees only what lies before it.")
 @_build_options
-def generate(as_of, release, model, encoder, window_days, reads, home_dir, as_json) -> None:
+def generate(as_of, home_dir, as_json, **options) -> None:
     """Write profiles as of one cutoff and publish them now."""
-    _build([as_of], False, release, model, encoder, window_days, reads, home_dir, as_json)
+    _build([as_of], False, home_dir, as_json, **options)
 
 
 @profiles.command()
@@ -78,19 +84,18 @@ def generate(as_of, release, model, encoder, window_days, reads, home_dir, as_js
 @click.option("--end", type=Instant(), required=True, help="Last instant, inclusive.")
 @click.option("--every", required=True, help="Interval between cutoffs, such as 30d.")
 @_build_options
-def backfill(start, end, every, release, model, encoder, window_days, reads, home_dir, as_json) -> None:
+def backfill(start, end, every, home_dir, as_json, **options) -> None:
     """Write profiles as of past cutoffs, published at cutoff + lag, so that training labels find them."""
-    cutoffs = cutoffs_from(None, start, end, every)
-    _build(cutoffs, True, release, model, encoder, window_days, reads, home_dir, as_json)
+    _build(cutoffs_from(None, start, end, every), True, home_dir, as_json, **options)
 
 
-def _build(cutoffs, is_backfill, release, model, encoder, window_days, reads, home_dir, as_json) -> None:
+def _build(cutoffs, is_backfill, home_dir, as_json, release, model, encoder, precision, window_days, reads) -> None:
     from lettingo_features.profiles.build import ProfileBuildConfig
     from lettingo_features.windows import WindowConfig
 
     home = open_home(home_dir)
     config = ProfileBuildConfig(release=release, window=WindowConfig(days=window_days, reads=reads))
-    encoded_by = make_encoder(home, encoder)
+    encoded_by = make_encoder(home, encoder, precision)
     report = run_profiles(home, config, cutoffs, encoded_by, model=model, backfill=is_backfill)
     show(as_json, report.model_dump(mode="json"), report.to_text())
 
@@ -111,7 +116,8 @@ def show_user(user_id: str, release: str, home_dir: str, as_json: bool) -> None:
         raise DataError(f"No profiles of release {release} in {home.root}. Run 'lettingo profiles generate' first.")
     rows = connect().execute(
         f"""
-        SELECT t.event_timestamp AS cutoff, m.generator, m.n_interactions, m.source_max_ts, m.published_at, t.profile_text
+        SELECT t.event_timestamp AS cutoff, m.generator, m.n_interactions, m.source_max_ts, m.published_at,
+               t.profile_text
         FROM {home.scan(text_table(release))} AS t
         JOIN {home.scan(meta_table(release))} AS m USING (user_id, event_timestamp, created_timestamp)
         WHERE user_id = ? ORDER BY cutoff DESC, m.published_at DESC

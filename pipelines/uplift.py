@@ -17,14 +17,32 @@ PROFILE_VIEWS = {
 ITEM_VIEWS = ("item_behaviour_v1", "item_text_embedding_minilm_l6_v2")
 
 
-def run_uplift(home, store, split, split_config, uplift_config):
-    """Build labels, both training sets and the test rows, then the table.
+def make_labels(home, split, config):
+    """(TrainLabels, TestLabels) of the time split: they need interactions only, no feature."""
+    from lettingo_features.evaluation.labels import test_labels, train_labels
+    from lettingo_features.sql import connect
+
+    interactions, connection = home.scan("interactions"), connect(home.spill)
+    return (
+        train_labels(connection, interactions, split, config),
+        test_labels(connection, interactions, split, config),
+    )
+
+
+def labelled_users(labels, test):
+    """Ids of every user that a training or test label asks about."""
+    import pyarrow as pa
+
+    return pa.chunked_array([*labels.rows["user_id"].chunks, *test.users["user_id"].chunks]).unique()
+
+
+def run_uplift(home, store, split, labels, test, config):
+    """Build both training sets and the test rows from the labels, then the table.
 
     Returns (UpliftReport, certificate of the language model's training set). The training sets stay in
     ``home/training_sets`` with their certificates.
     """
     from lettingo_features.data.ingest import latest_items_sql
-    from lettingo_features.evaluation.labels import test_labels, train_labels
     from lettingo_features.evaluation.splits import history
     from lettingo_features.evaluation.uplift import ProfileRows, UpliftInputs, uplift_table
     from lettingo_features.runs import run_record
@@ -32,11 +50,8 @@ def run_uplift(home, store, split, split_config, uplift_config):
     from lettingo_features.training_set import join_views
     from pipelines.training_set import run_training_set
 
-    interactions = home.scan("interactions")
     connection = connect(home.spill)
-    with run_record(home, "uplift", split_config.model_dump(mode="json")) as run:
-        labels = train_labels(connection, interactions, split, split_config)
-        test = test_labels(connection, interactions, split, split_config)
+    with run_record(home, "uplift", config.model_dump(mode="json")) as run:
         made = {
             arm: run_training_set(home, store, labels.rows, service, home.root / "training_sets" / f"{service}.parquet")
             for arm, service in SERVICES.items()
@@ -49,13 +64,13 @@ def run_uplift(home, store, split, split_config, uplift_config):
             train=made["language_model"].table,
             test_users=users,
             items=items,
-            history=history(connection, interactions, split.test_start),
+            history=history(connection, home.scan("interactions"), split.test_start),
             relevant=test.relevant,
             statistical=ProfileRows(made["statistical"].table, profiles["statistical"]),
             language_model=ProfileRows(made["language_model"].table, profiles["language_model"]),
             counts={**labels.counts, **test.counts},
         )
-        report = uplift_table(inputs, uplift_config)
+        report = uplift_table(inputs, config)
         run.record(report=report.to_dict())
     return report, made["language_model"].certificate
 
@@ -86,6 +101,7 @@ def uplift(max_queries: int, max_test_users: int, seed: int, home_dir: str, as_j
     home = open_home(home_dir)
     config = SplitConfig(max_queries=max_queries, max_test_users=max_test_users, seed=seed)
     split = time_split(connect(home.spill), home.scan("interactions"), config)
-    report, certificate = run_uplift(home, open_store(home), split, config, UpliftConfig())
+    labels, test = make_labels(home, split, config)
+    report, certificate = run_uplift(home, open_store(home), split, labels, test, UpliftConfig())
     facts = {"uplift": report.to_dict(), "certificate": certificate.model_dump()}
     show(as_json, facts, f"{report.to_text()}\n\n{certificate.to_text()}")

@@ -13,7 +13,7 @@ ROWS = pa.table({"n": [1, 2], "user_id": ["a", "b"]})  # columns in another orde
 
 
 def count(home: Home) -> int:
-    return duckdb.connect().execute(f"SELECT count(*) FROM {home.scan('t')}").fetchone()[0]
+    return duckdb.connect().execute(f"SELECT count(*) FROM {home.scan('t')}").fetchall()[0][0]
 
 
 def test_parts_add_up_and_the_same_part_replaces_itself(tmp_path):

@@ -46,7 +46,7 @@ from lettingo_features.profiles.lint import lint
 from lettingo_features.profiles.summary import SummaryConfig, rating_scale, summarise
 from lettingo_features.profiles.summary import summaries as as_facts
 from lettingo_features.sql import connect, literal
-from lettingo_features.windows import WindowConfig, create_windows, window_digests
+from lettingo_features.windows import WINDOWS, WindowConfig, create_windows, window_digests
 
 if TYPE_CHECKING:
     from lettingo_features.encoding import SentenceEncoder
@@ -140,9 +140,10 @@ class ProfileBuild:
         *,
         backfill: bool = True,
         now: datetime | None = None,
+        users: pa.Array | pa.ChunkedArray | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> ProfileBuildReport:
-        """Build every cutoff in time order.
+        """Build every cutoff in time order, for all users or for ``users`` (ids) only.
 
         ``backfill=True`` publishes a row at ``cutoff + publish_lag``, when a job run at the cutoff would have; False
         (a live run) publishes at ``now``. A row that replaces one of the same cutoff, because interactions arrived
@@ -152,6 +153,7 @@ class ProfileBuild:
         self._summary = SummaryConfig(rating_max=self._register())
         self._drop_orphans()
         now = now or datetime.now(UTC)
+        self._users = None if users is None else pa.table({USER_ID: users})
         for cutoff in sorted(cutoffs):
             if cutoff > now:
                 raise ConfigError(f"The cutoff {cutoff} lies after now ({now}): a window cannot read the future.")
@@ -216,6 +218,9 @@ class ProfileBuild:
         """Users whose window differs from their newest published one, and their summaries, in the same order."""
         interactions = self.home.scan("interactions")
         create_windows(connection, interactions, [cutoff], self.config.window)
+        if self._users is not None:
+            connection.register("wanted", self._users)
+            connection.execute(f"DELETE FROM {WINDOWS} WHERE user_id NOT IN (SELECT user_id FROM wanted)")
         connection.register("digests", window_digests(connection).to_arrow_table())
         connection.execute(f"CREATE TEMP TABLE published AS {self._published_sql(cutoff)}")
         seen = connection.execute("SELECT count(*) FROM digests").fetchall()[0][0]
@@ -231,7 +236,7 @@ class ProfileBuild:
         self._counts["users_seen"] += seen
         self._counts["users_unchanged"] += seen - changed.num_rows
         connection.register("changed", changed)
-        connection.execute("DELETE FROM windows WHERE user_id NOT IN (SELECT user_id FROM changed)")
+        connection.execute(f"DELETE FROM {WINDOWS} WHERE user_id NOT IN (SELECT user_id FROM changed)")
         summaries = summarise(connection, latest_items_sql(self.home), self._summary).read_all()
         if not summaries[USER_ID].equals(changed[USER_ID]):
             raise DataError("Window summaries and digests name different users: the windows table is inconsistent.")
