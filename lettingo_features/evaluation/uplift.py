@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -115,6 +116,8 @@ class UpliftConfig(Config):
     "Interactions in that window, newest first; as the profile's recent and long history together."
     reduced_dims: int = Field(8, ge=1)
     "Principal components of each embedding; trees split on single numbers, so a few are enough."
+    workers: int = Field(2, ge=1)
+    "Seeds of an arm trained and scored side by side, one thread each; results do not depend on it."
     block_rows: int = Field(200_000, ge=1)
     "(user, item) pairs scored at once: a few MB per array, so that the scorer works in the processor's cache."
     resamples: int = Field(10_000, ge=1)
@@ -233,14 +236,18 @@ def _train_and_judge(
     data: RankingData, ranking: FullRanking, texts: Texts | None, seeds: tuple[int, ...], config: UpliftConfig
 ) -> list[Outcome]:
     matrix = data.train_matrix(texts)
-    scorers = [TreeScorer(train_ranker(matrix, data.labels, data.group_sizes, config.ranker, seed)) for seed in seeds]
-    del matrix  # the test needs the memory
 
-    def scores(users: slice) -> list[np.ndarray]:
-        features = data.test_features(texts, users)
-        return [scorer.scores(features) for scorer in scorers]
+    def train(seed: int) -> TreeScorer:
+        return TreeScorer(train_ranker(matrix, data.labels, data.group_sizes, config.ranker, seed))
 
-    return ranking.judge(scores)
+    with ThreadPoolExecutor(config.workers) as pool:
+        scorers = list(pool.map(train, seeds))
+
+        def scores(users: slice) -> list[np.ndarray]:
+            features = data.test_features(texts, users)
+            return list(pool.map(lambda scorer: scorer.scores(features), scorers))
+
+        return ranking.judge(scores)
 
 
 def _report(

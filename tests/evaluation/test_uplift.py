@@ -28,7 +28,7 @@ from lettingo_features.evaluation.uplift_report import (
 from tests.evaluation.planted import N_ITEMS, N_USERS, SEEN, planted_inputs
 
 CONFIG = UpliftConfig(
-    ranker=RankerConfig(trees=20, leaves=7, min_rows_per_leaf=20, threads=1),
+    ranker=RankerConfig(trees=20, leaves=7, min_rows_per_leaf=20),
     reduced_dims=2,
     block_rows=N_ITEMS * 7,  # 60 users in blocks of 7, the last one smaller
     resamples=500,
@@ -97,8 +97,9 @@ def test_same_inputs_same_table(informative):
     assert uplift_table(planted_inputs(informative=True), CONFIG) == informative
 
 
-def test_block_size_changes_nothing(informative):
-    whole = uplift_table(planted_inputs(informative=True), CONFIG.model_copy(update={"block_rows": 10**6}))
+def test_blocks_and_workers_change_nothing(informative):
+    other = {"block_rows": 10**6, "workers": 1}
+    whole = uplift_table(planted_inputs(informative=True), CONFIG.model_copy(update=other))
     for row, other in zip(whole.rows, informative.rows, strict=True):
         assert row.means == pytest.approx(other.means)
 
