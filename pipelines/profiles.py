@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 
 import click
@@ -11,6 +12,8 @@ from pipelines.console import Instant, home_option, json_option, open_home, prog
 
 STATISTICAL_RELEASE = "v0"
 "Release of the statistical generator alone: the baseline that every language model must beat."
+MAX_PROCESSES = 4
+"Copies of the embedded model, one per core; a larger model gets one process with all cores."
 
 
 def make_encoder(home, model: str = "minilm_l6_v2", precision: str = "fp32"):
@@ -27,9 +30,10 @@ def make_generators(release: str, model: str | None):
     statistical = StatisticalGenerator()
     if release == STATISTICAL_RELEASE:
         return statistical, statistical
-    from lettingo_features.profiles.language_model import LanguageModelGenerator
+    from lettingo_features.profiles.language_model import LanguageModelConfig, LanguageModelGenerator
 
-    return statistical, LanguageModelGenerator(model_dir=model)
+    processes = min(os.cpu_count() or 1, MAX_PROCESSES) if model is None else 1
+    return statistical, LanguageModelGenerator(LanguageModelConfig(model=model, processes=processes))
 
 
 def run_profiles(
