@@ -20,6 +20,34 @@ def run_ingest(home, paths: list[str], *, format: str | None = None, mapping=Non
     return report
 
 
+def column_mapping(pairs: tuple[str, ...]):
+    """``("user_id=uid", "rating_scale=1,5")`` as a ColumnMapping; None without pairs.
+
+    Raises
+    ------
+    ConfigError
+        A pair has no ``=``, or names no field of the mapping.
+    """
+    from pydantic import ValidationError
+
+    from lettingo_features.data.mapping import ColumnMapping
+    from lettingo_features.errors import ConfigError
+
+    if not pairs:
+        return None
+    fields = {ours: theirs for ours, _, theirs in (pair.partition("=") for pair in pairs)}
+    if scale := fields.get("rating_scale"):
+        fields["rating_scale"] = scale.split(",")
+    try:
+        return ColumnMapping(**fields)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        known = ", ".join(ColumnMapping.model_fields)
+        raise ConfigError(
+            f"--map takes ours=theirs, e.g. --map user_id=uid ({wrong}). Ours is one of {known}."
+        ) from error
+
+
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path())
 @click.option("--format", help="Name of the format; detected when left out.")
@@ -28,11 +56,5 @@ def run_ingest(home, paths: list[str], *, format: str | None = None, mapping=Non
 @json_option
 def ingest(paths: tuple[str, ...], format: str | None, columns: tuple[str, ...], home_dir: str, as_json: bool) -> None:
     """Validate interactions and items and append what is new; bad rows go to a quarantine file."""
-    from lettingo_features.data.mapping import ColumnMapping
-
-    pairs = [pair.partition("=") for pair in columns]
-    if any(not theirs for _, _, theirs in pairs):
-        raise click.BadParameter("--map takes ours=theirs, e.g. --map user_id=uid")
-    mapping = ColumnMapping(**{ours: theirs for ours, _, theirs in pairs}) if pairs else None
-    report = run_ingest(open_home(home_dir), list(paths), format=format, mapping=mapping)
+    report = run_ingest(open_home(home_dir), list(paths), format=format, mapping=column_mapping(columns))
     show(as_json, report.model_dump(mode="json"), report.to_text())
