@@ -35,8 +35,8 @@ COMPARISONS = (
 class Row:
     """One scorer: means over users (seeds averaged first), in the order of ``MEASURES``.
 
-    ``intervals`` are bootstrap intervals over users, ``seed_spread`` the standard deviation of nDCG@10 over seeds,
-    ``tie_rate`` the share of ranked places whose score was not unique.
+    ``intervals`` are bootstrap intervals over users and seeds, ``seed_spread`` the standard deviation of nDCG@10 over
+    seeds, ``tie_rate`` the share of ranked places whose score was not unique.
     """
 
     name: str
@@ -48,7 +48,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired difference of nDCG@10 per user, ``arm`` minus ``baseline``; ``p_holm`` is the adjusted p-value."""
+    """Paired difference of nDCG@10 per user, ``arm`` minus ``baseline``.
+
+    ``p_holm`` is the adjusted p-value of a permutation test over users, for the rankers as they were trained;
+    ``interval`` resamples users and training seeds. A difference counts when both agree, so that neither a lucky
+    sample of users nor a lucky seed makes a gain.
+    """
 
     arm: str
     baseline: str
@@ -60,7 +65,8 @@ class Comparison:
     @property
     def sign(self) -> int:
         """1 or -1 for a significant difference, 0 for none."""
-        if self.p_holm > SIGNIFICANT:
+        low, high = self.interval
+        if self.p_holm > SIGNIFICANT or low <= 0 <= high:
             return 0
         return 1 if self.difference > 0 else -1
 
@@ -155,6 +161,8 @@ class UpliftReport:
             f"{self.n_users:,} test users, each ranked over all available unseen items (mean "
             f"{self.mean_candidates:,.0f} of {self.n_items:,}); {self.n_train_queries:,} training queries; "
             f"{self.n_seeds} seeds, averaged per user before testing.",
+            "Intervals resample users and seeds; p is a paired permutation test over users, adjusted by Holm over the "
+            f"{len(self.comparisons)} comparisons; a difference counts when both exclude zero.",
             f"Ties: share of the first {DEPTH} places whose score is not unique; broken at random.",
             f"Test users with a text: {coverage}.",
         ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lettingo_features.evaluation.statistics import bootstrap_intervals, holm, paired_p_value
+from lettingo_features.evaluation.statistics import Bootstrap, holm, paired_p_value
 
 
 def test_p_values_are_uniform_under_the_null():
@@ -34,16 +34,28 @@ def test_intervals_cover_the_mean():
     rng = np.random.default_rng(2)
     hits = 0
     for seed in range(100):
-        ((low, high),) = bootstrap_intervals(rng.normal(3, 2, size=(80, 1)), 400, 0.95, seed)
+        low, high = Bootstrap(80, 400, 0.95, seed).interval(rng.normal(3, 2, size=(1, 80)))
         hits += low <= 3 <= high
     assert 88 <= hits <= 99
 
 
-def test_intervals_resample_users_together():
-    values = np.random.default_rng(3).normal(size=(50, 1))
-    first, second = bootstrap_intervals(np.hstack([values, values + 1]), 500, 0.9, 0)
-    assert second == pytest.approx(first + 1)
-    assert bootstrap_intervals(values, 500, 0.9, 0).tolist() == bootstrap_intervals(values, 500, 0.9, 0).tolist()
+def test_intervals_know_the_seeds():
+    # Users agree, seeds do not: an interval over users alone would be a point and would miss zero almost always.
+    rng = np.random.default_rng(4)
+    hits = 0
+    for seed in range(100):
+        low, high = Bootstrap(30, 400, 0.95, seed).interval(np.repeat(rng.normal(size=(10, 1)), 30, axis=1))
+        hits += low <= 0 <= high
+    assert 80 <= hits <= 99  # ten seeds show 9 / 10 of their variance
+
+
+def test_intervals_share_their_draws():
+    values = np.random.default_rng(3).normal(size=(3, 50))
+    bootstrap = Bootstrap(50, 500, 0.9, 0)
+    low, high = bootstrap.interval(values)
+    assert bootstrap.interval(values + 1) == pytest.approx((low + 1, high + 1))
+    assert Bootstrap(50, 500, 0.9, 0).interval(values) == (low, high)
+    assert Bootstrap(50, 500, 0.9, 1).interval(values) != (low, high)
 
 
 def test_holm():

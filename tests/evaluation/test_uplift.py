@@ -29,6 +29,7 @@ from tests.evaluation.planted import N_ITEMS, N_USERS, SEEN, planted_inputs
 
 CONFIG = UpliftConfig(
     ranker=RankerConfig(trees=20, leaves=7, min_rows_per_leaf=20),
+    seeds=(0, 1, 2),
     reduced_dims=2,
     block_rows=N_ITEMS * 7,  # 60 users in blocks of 7, the last one smaller
     resamples=500,
@@ -116,17 +117,18 @@ def test_text_and_json(informative):
 
 def test_progress_names_every_step():
     steps = []
-    uplift_table(planted_inputs(informative=False), CONFIG.model_copy(update={"seeds": (4, 5)}), steps.append)
+    uplift_table(planted_inputs(informative=False), CONFIG.model_copy(update={"seeds": (4, 5, 6)}), steps.append)
     assert steps == [
         POPULARITY,
         ITEM_KNN,
         RANDOM,
-        f"{NO_PROFILE}, seeds 4, 5",
-        f"{HISTORY}, seeds 4, 5",
-        f"{STATISTICAL}, seeds 4, 5",
-        f"{LANGUAGE_MODEL}, seeds 4, 5",
+        f"{NO_PROFILE}, seeds 4, 5, 6",
+        f"{HISTORY}, seeds 4, 5, 6",
+        f"{STATISTICAL}, seeds 4, 5, 6",
+        f"{LANGUAGE_MODEL}, seeds 4, 5, 6",
         f"{SHUFFLED}, seeds 4",  # each seed has a shuffle of its own
         f"{SHUFFLED}, seeds 5",
+        f"{SHUFFLED}, seeds 6",
     ]
 
 
@@ -142,10 +144,17 @@ VERDICTS = [  # LM - none, LM - shuffled, LM - statistical           the sentenc
 @pytest.mark.parametrize(("none", "shuffled", "statistical", "words"), VERDICTS)
 def test_verdict_follows_from_the_tests(noise, none, shuffled, statistical, words):
     given = zip((NO_PROFILE, SHUFFLED, STATISTICAL), (none, shuffled, statistical), strict=True)
-    comparisons = tuple(Comparison(LANGUAGE_MODEL, base, d, (d - 0.01, d + 0.01), p, p) for base, (d, p) in given)
+    comparisons = tuple(Comparison(LANGUAGE_MODEL, base, d, (d - 0.005, d + 0.005), p, p) for base, (d, p) in given)
     verdict = replace(noise, comparisons=comparisons).verdict()
     assert all(word in verdict for word in words)
     assert verdict.endswith(".")
+
+
+def test_a_gain_needs_both_the_test_and_the_interval():
+    assert Comparison("a", "b", 0.02, (0.01, 0.03), 0.01, 0.04).sign == 1
+    assert Comparison("a", "b", -0.02, (-0.03, -0.01), 0.01, 0.04).sign == -1
+    assert Comparison("a", "b", 0.02, (0.01, 0.03), 0.01, 0.06).sign == 0  # may be the users
+    assert Comparison("a", "b", 0.02, (-0.01, 0.05), 0.01, 0.04).sign == 0  # may be the seeds
 
 
 def test_foreign_items_are_refused():
