@@ -4,8 +4,9 @@
     python -m pipelines.evaluate_embedded_lm --model DIR --n 100    # a quick look at another
 
 Every summary is new: known = names from the space that training drew from, unseen = `lexicon.HELD_OUT`, of which no
-training text holds a name. A text is on top when it mentions the strongest category before any other of its prompt,
-and grounded when each of its words stands in its prompt or in the grammar of `reference`.
+training text holds a name; world = users of `data.synthetic`, with its own titles, through windows and summaries. A
+text is on top when it mentions the strongest category before any other of its prompt, and grounded when each of its
+words stands in its prompt or in the grammar of `reference`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import click
 
@@ -38,9 +41,31 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return (centre - half) / (n + z * z), (centre + half) / (n + z * z)
 
 
+def world_summaries(n: int, **settings: Any) -> list[Summary]:
+    """Summaries of ``n`` users with at least five interactions of a synthetic world, made as a profile build does."""
+    from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig
+    from lettingo_features.profiles.summary import SummaryConfig, summaries, summarise
+    from lettingo_features.sql import connect
+    from lettingo_features.windows import WindowConfig, create_windows
+
+    world = SyntheticWorld(WorldConfig(seed=SEED, n_users=2 * n, **settings))
+    connection = connect(threads=1)
+    connection.register("interactions", world.interactions())
+    connection.register("items", world.items())
+    cutoff = world.config.start + timedelta(days=world.config.n_days)
+    create_windows(connection, "interactions", [cutoff], WindowConfig())
+    rows = summaries(summarise(connection, "items", SummaryConfig(rating_max=5.0)).read_all())
+    return [summary for _, summary in rows if summary["n_interactions"] >= 5 and summary["top_categories"]][:n]
+
+
 def evaluation_sets(n: int) -> dict[str, list[Summary]]:
-    """``n`` summaries with known names, with unseen ones, and with those of each held-out domain."""
-    sets = {"known": held_out_summaries(n, SEED), "unseen": held_out_summaries(n, SEED + 1, held_out_names())}
+    """``n`` summaries each: known names, unseen ones, synthetic users of both; a quarter for each unseen domain."""
+    sets = {
+        "known": held_out_summaries(n, SEED),
+        "unseen": held_out_summaries(n, SEED + 1, held_out_names()),
+        "world, its films": world_summaries(n),
+        "world, unseen names": world_summaries(n, category_names=tuple(held_out_names()[::4])),
+    }
     for offset, (domain, names) in enumerate(HELD_OUT.items(), start=2):
         sets[f"unseen: {domain}"] = held_out_summaries(
             max(1, n // 4), SEED + offset, [" ".join(name.split()) for name in names.split("|")]
@@ -116,10 +141,8 @@ def variety(summaries: Sequence[Summary], config: LanguageModelConfig) -> dict[s
 def top_first(model: str, n: int) -> dict[str, float]:
     """Share of greedy texts on top, for known and for unseen names."""
     config = LanguageModelConfig(model=model, max_new_tokens=64)
-    sets = evaluation_sets(n)
-    return {
-        name: round(sum(map(is_on_top, answers(sets[name], config), sets[name])) / n, 3) for name in ("known", "unseen")
-    }
+    sets = {"known": held_out_summaries(n, SEED), "unseen": held_out_summaries(n, SEED + 1, held_out_names())}
+    return {name: round(sum(map(is_on_top, answers(rows, config), rows)) / n, 3) for name, rows in sets.items()}
 
 
 def _line(row: Row) -> str:

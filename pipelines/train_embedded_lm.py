@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -147,6 +146,12 @@ def new_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaF
     )
 
 
+def fragments(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The tokenizer's pieces that are letters only, without the space before; training builds words of them."""
+    pieces = (tokenizer.decode([token]).strip() for token in range(len(SPECIAL), len(tokenizer)))
+    return [piece for piece in pieces if piece.isalpha()]
+
+
 def tokenised(
     tokenizer: PreTrainedTokenizerFast, seed: int, simple_share: Callable[[], float]
 ) -> Iterator[list[Document]]:
@@ -159,8 +164,7 @@ def tokenised(
     def ids(texts: list[str]) -> list[list[int]]:
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
-    pieces = (tokenizer.decode([token]).strip() for token in range(len(SPECIAL), len(tokenizer)))
-    stream = documents(seed, simple_share, [piece for piece in pieces if piece.isalpha()])
+    stream = documents(seed, simple_share, fragments(tokenizer))
     while True:
         chunk = list(islice(stream, CHUNK))
         styles = ids([f" {style}" for _, profiles in chunk for style, _ in profiles])
@@ -225,6 +229,11 @@ def collate(documents: list[Document], pad: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "position_ids": positions, "labels": labels, "attention_mask": mask[:, None]}
 
 
+def simple_share(config: TrainConfig, step: int) -> float:
+    """Share of simplified prompts at ``step``."""
+    return max(0.1, 1.0 - step / config.steps / config.simple_until * 0.9)
+
+
 class Training:
     """One training run in a directory: step, checkpoint, export.
 
@@ -250,10 +259,7 @@ class Training:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self._stream = batches(self.tokenizer, config, self._simple_share)
-
-    def _simple_share(self) -> float:
-        return max(0.1, 1.0 - self.step / self.config.steps / self.config.simple_until * 0.9)
+        self._stream = batches(self.tokenizer, config, lambda: simple_share(config, self.step))
 
     def _learning_rate(self) -> float:
         done = self.step / self.config.steps
@@ -287,12 +293,11 @@ class Training:
         self.totals["cpu_s"] += time.process_time() - started
 
     def save(self) -> None:
-        """Write the model directory and the checkpoint."""
+        """Write the model directory ``out/model``, the record of the run and the checkpoint."""
         import torch
 
-        self.out.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(self.out)
-        self.model.save_pretrained(self.out)
+        self.tokenizer.save_pretrained(self.out / "model")
+        self.model.save_pretrained(self.out / "model")
         record = {"config": self.config.model_dump(), "step": self.step, "loss": round(self.loss, 4), **self.totals}
         (self.out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "record": record}
@@ -318,14 +323,6 @@ class Training:
         self.totals = {key: record[key] for key in self.totals}
 
 
-def export(run: Path, to: Path) -> None:
-    """Copy the model files of a finished ``run`` into a fresh directory, without checkpoint and record."""
-    to.mkdir(parents=True)
-    for pattern in ("*.safetensors", "config.json", "generation_config.json", "tokenizer*.json", "*.jinja"):
-        for path in run.glob(pattern):
-            shutil.copy(path, to)
-
-
 def _report(training: Training, **more: Any) -> None:
     totals = training.totals
     click.echo(
@@ -335,7 +332,9 @@ def _report(training: Training, **more: Any) -> None:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory of weights and checkpoint.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Directory of the model and its checkpoint."
+)
 @click.option("--steps", type=click.IntRange(1), default=TrainConfig().steps, show_default=True)
 @click.option("--seed", type=int, default=TrainConfig().seed, show_default=True)
 @click.option("--minutes", type=float, default=math.inf, help="Stop after so many minutes; --resume goes on.")
@@ -359,7 +358,7 @@ def main(out: Path, steps: int, seed: int, minutes: float, resume: bool, quick: 
             _report(training)
         if training.step % every == 0 or training.step == config.steps:
             training.save()
-            _report(training, **top_first(str(out), n=64))
+            _report(training, **top_first(str(out / "model"), n=64))
     training.save()
 
 

@@ -35,7 +35,7 @@ def held_out_names() -> list[str]:
 HELD_OUT_WORDS = frozenset(
     word.lower() for name in held_out_names() for word in re.findall(r"\w+", name) if len(word) > 1
 )
-"""Their words, in lower case: no list below holds one, and `corpus.Names` draws none."""
+"""Their words, in lower case: no list below holds one, and `corpus.Names` puts none into a category name."""
 
 
 def _words(text: str, separator: str | None = None) -> list[str]:

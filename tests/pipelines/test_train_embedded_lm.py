@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from pipelines.train_embedded_lm import PIECES, collate
+from lettingo_features.profiles.language_model import embedded_model
+from lettingo_features.profiles.lexicon import held_out_names
+from pipelines.train_embedded_lm import PIECES, TrainConfig, batches, collate, simple_share
 
 
 def test_collate_shows_each_profile_the_prompt_and_itself() -> None:
@@ -62,6 +65,24 @@ def test_quick_run_learns_and_resumes_to_the_same_weights(tmp_path: Path) -> Non
     stopped = json.loads((tmp_path / "parts" / "training.json").read_text())["step"]
     assert 0 < stopped < 60
     run("--out", str(tmp_path / "parts"), "--resume")
-    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    whole, parts = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "parts"))
     assert all(whole[key].equal(parts[key]) for key in whole)
     assert json.loads((tmp_path / "whole" / "training.json").read_text())["loss"] < 6.5  # log(2048) is 7.6
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(40, id="the first steps"),
+        pytest.param(TrainConfig().steps, id="every text of the training", marks=pytest.mark.slow),  # two minutes
+    ],
+)
+def test_no_held_out_name_is_in_the_training_text(steps: int) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer, config, step = AutoTokenizer.from_pretrained(embedded_model()), TrainConfig(), 0
+    names = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, held_out_names()))})(?!\w)")
+    stream = batches(tokenizer, config, lambda: simple_share(config, step))
+    for step in range(steps):
+        text = "\n".join(tokenizer.batch_decode(next(stream)["input_ids"]))
+        assert names.findall(text) == [], f"step {step}"
