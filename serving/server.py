@@ -26,7 +26,7 @@ def feast_server(
     repo: Path | str,
     home: Path | str,
     port: int | None = None,
-    start_timeout_s: float = 120.0,
+    start_timeout_s: float = 300.0,
     log_file: Path | str | None = None,
 ) -> Iterator[str]:
     """Run ``feast -c repo serve`` on loopback until the block ends; yields its base URL once it is healthy.
@@ -39,7 +39,7 @@ def feast_server(
     port
         A free one is picked when None.
     start_timeout_s
-        Seconds until ``/health`` must answer; importing Feast takes most of them.
+        Seconds until ``/health`` must answer. Importing Feast takes most of the 10 it needs, more on a busy machine.
     log_file
         Where the server's output goes, ``home/serve.log`` when None.
 

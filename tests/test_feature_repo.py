@@ -127,6 +127,17 @@ def test_home_is_not_set(monkeypatch):
         declared(REPO)
 
 
+@pytest.mark.parametrize("file", ["feature_store.yaml", "feature_store.production.yaml"])
+def test_home_is_not_set_when_a_configuration_is_read(file, monkeypatch):
+    from feast.repo_config import load_repo_config
+
+    monkeypatch.delenv("LETTINGO_HOME", raising=False)
+    monkeypatch.setenv("LETTINGO_REGISTRY", "postgresql+psycopg://host/lettingo")
+    monkeypatch.setenv("LETTINGO_REDIS", "host:6379")
+    with pytest.raises(ConfigError, match="LETTINGO_HOME is not set: export LETTINGO_HOME"):
+        load_repo_config(REPO, REPO / file)
+
+
 def test_another_home_is_seen_at_once(home, tmp_path, monkeypatch):
     declared(REPO)
     monkeypatch.setenv("LETTINGO_HOME", str(tmp_path / "other"))

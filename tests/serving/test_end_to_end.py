@@ -20,7 +20,7 @@ from serving.consistency import compare
 from serving.server import feast_executable, feast_server
 from tests.test_feature_repo import TABLES
 
-pytestmark = pytest.mark.slow  # five times the import of feast
+pytestmark = pytest.mark.slow  # feast starts four times
 
 REPO = Path(__file__).resolve().parents[2] / "feature_repo"
 USERS = [f"{i:03d}" for i in range(12)]  # padded: ids are strings
@@ -118,24 +118,3 @@ def test_unknown_service(url):
 def test_service_with_items_asked_without_items(url):
     with FeatureClient(url) as client, pytest.raises(ServingError, match="item_id"):
         client.features("ranker_baseline_v1", ["000"])
-
-
-def test_server_that_cannot_start_says_why(tmp_path):
-    (tmp_path / "feature_store.yaml").write_text("project: lettingo\nregistry: [unreadable")
-    with pytest.raises(ServingError, match=r"ended with code 1(.|\n)*yaml"), feast_server(tmp_path, tmp_path):
-        pass
-
-
-def test_no_process_is_left_behind(home):
-    with feast_server(REPO, home) as url:
-        FeatureClient(url).features("profile_text_v1", ["000"])
-    with pytest.raises(ServingError, match="no feature server answers"):
-        FeatureClient(url).features("profile_text_v1", ["000"])
-
-
-def test_home_is_not_set():
-    environment = {name: value for name, value in os.environ.items() if name != "LETTINGO_HOME"}
-    command = [feast_executable(), "-c", str(REPO), "materialize-incremental", "2026-01-01T00:00:00"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "LETTINGO_HOME is not set: export LETTINGO_HOME" in done.stderr.splitlines()[-1]
