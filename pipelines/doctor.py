@@ -34,9 +34,9 @@ def doctor(home_dir: str, as_json: bool) -> None:
     home = open_home(home_dir)
     tables = {path.name: len(home.parts(path.name)) for path in sorted(home.offline.iterdir()) if path.is_dir()}
     next_steps = [command for table, command in STEPS if not tables.get(table)]
-    registry = "up to date"
+    registry, views = "up to date", set()
     try:
-        _check_registry(home)
+        views = _checked_views(home)
     except LettingoError as error:
         registry = str(error)
         next_steps.append("feast -c feature_repo apply")
@@ -47,6 +47,7 @@ def doctor(home_dir: str, as_json: bool) -> None:
         "home": str(home.root),
         "parts": tables,
         "registry": registry,
+        "tables_without_view": sorted(set(tables) - views - {"items"}) if views else [],
         "next": next_steps,
     }
     show(as_json, facts, _text(facts))
@@ -54,11 +55,14 @@ def doctor(home_dir: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _check_registry(home) -> None:
+def _checked_views(home) -> set[str]:
+    """Names of the applied views; raises RegistryError when they are not those of the repository."""
     from lettingo_features.feast_registry import check_registry
     from pipelines.store import REPO, open_store
 
-    check_registry(open_store(home), REPO)
+    store = open_store(home)
+    check_registry(store, REPO)
+    return {view.name for view in store.list_feature_views()}
 
 
 def _text(facts: dict) -> str:
@@ -66,5 +70,6 @@ def _text(facts: dict) -> str:
     lines += [f"extra {extra}: {'installed' if there else 'absent'}" for extra, there in facts["extras"].items()]
     lines += [f"home {facts['home']}", *(f"  {table}: {parts} parts" for table, parts in facts["parts"].items())]
     lines += [f"registry: {facts['registry']}"]
+    lines += [f"no view reads {table}: declare it in feature_repo/views.py" for table in facts["tables_without_view"]]
     lines += [f"next: {command}" for command in facts["next"]] or ["nothing to do"]
     return "\n".join(lines)
