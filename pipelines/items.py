@@ -27,7 +27,9 @@ def items() -> None:
 
 
 @items.command()
-@click.option("--encoder", default="minilm_l6_v2", show_default=True, help="Shipped encoder, or a model directory or id.")
+@click.option(
+    "--encoder", default="minilm_l6_v2", show_default=True, help="Shipped encoder, or a model directory or id."
+)
 @home_option
 @json_option
 def encode(encoder: str, home_dir: str, as_json: bool) -> None:

@@ -47,14 +47,14 @@ def stories(home: Home, release: str, users: int = 3, longest_history: int = 60)
 def _story(connection, home: Home, release: str, user_id: str, longest_history: int) -> UserStory:
     profiles = connection.sql(
         f"""SELECT event_timestamp AS cutoff, generator, profile_text AS text, n_interactions
-        FROM {home.scan(text_table(release))} JOIN {home.scan(meta_table(release))}
+        FROM {home.scan(text_table(release))} AS texts JOIN {home.scan(meta_table(release))} AS meta
         USING (user_id, event_timestamp, created_timestamp) WHERE user_id = $user ORDER BY cutoff""",
         params={"user": user_id},
     )
     told = profiles.to_arrow_table().to_pylist()
     history = connection.sql(
         f"""SELECT event_timestamp, coalesce(title, item_id) AS title, coalesce(categories, []) AS categories, rating
-        FROM {home.scan("interactions")} LEFT JOIN {latest_items_sql(home)} AS items USING (item_id)
+        FROM {home.scan("interactions")} AS interactions LEFT JOIN {latest_items_sql(home)} AS items USING (item_id)
         WHERE user_id = $user AND event_timestamp < $cutoff ORDER BY event_timestamp DESC, item_id LIMIT $longest""",
         params={"user": user_id, "cutoff": told[-1]["cutoff"], "longest": longest_history},
     )

@@ -33,6 +33,15 @@ def label_key(column: str) -> str:
     return f"key_{column}"
 
 
+PLACE = "file_index, file_row_number"
+"""Where a stored row lies: number of its part in the order of names, number of the row in it."""
+
+UNDOMINATED = "lead(v) OVER w IS DISTINCT FROM v AND e = max(e) OVER (w ROWS UNBOUNDED PRECEDING)"
+"""True for a row that is the greatest of its ``v`` and that no row visible earlier beats.
+
+Rows of one event come in the order of creation, so comparing events decides between different ``v``.
+"""
+
 FEW_LABELS = 100_000
 """Up to here, stored rows of other keys are dropped before the sort: the lookup then costs less than it saves."""
 
@@ -76,16 +85,11 @@ class ViewJoin:
         return [*self.keys, self.event, *created, *(feature.column for feature in self.features)]
 
     def order_check(self, span: Span, exact: bool) -> str:
-        """SQL: one boolean, true if no two rows tie and creation never reverses the order of events.
-
-        Then ``v`` orders each key exactly as ``e`` does and nothing needs removing. Rows are counted by a 64-bit hash:
-        a collision costs time, never rows.
+        """SQL: one boolean, true if creation never reverses the order of events, because every row was created before
+        its event or all with one lag. Ties aside, ``v`` then orders each key as ``e`` does.
         """
-        lag = "epoch_us(c) - epoch_us(e)" if self.by_created else "0"
-        return (
-            f"SELECT coalesce(count(*) = count(DISTINCT hash({', '.join([*self._keys(), 'e'])})) "
-            f"AND (max({lag}) <= 0 OR max({lag}) = min({lag})), true) FROM ({self._stored(span, exact)})"
-        )
+        lag = "epoch_us(c) - epoch_us(e)"
+        return f"SELECT coalesce(max({lag}) <= 0 OR max({lag}) = min({lag}), true) FROM ({self._stored(span, exact)})"
 
     def sql(self, span: Span, ordered: bool, exact: bool) -> str:
         """SQL of the join: each ``label`` once, in no order, with ``same`` and ``f0, f1, ..`` (see ``features``).
@@ -93,21 +97,36 @@ class ViewJoin:
         Parameters
         ----------
         ordered
-            The result of ``order_check``: if False, rows that can never be the answer are removed first.
+            The result of ``order_check``, or true where creation does not count: only ties must be decided first.
         exact
             Match the keys themselves instead of their hash; ``same`` is then always true.
         """
         keys = self._keys()
         matched = keys if exact else ["h"]
         rows = self._stored(span, exact, payload=True)
-        if not ordered:
-            rows = f"SELECT * FROM ({rows}) {_undominated(matched)}"
+        if ordered:
+            rows = f"SELECT * FROM ({rows}) ANTI JOIN ({self._ties(span, exact)}) USING ({PLACE})"
+        else:
+            rows = f"SELECT * FROM ({rows}) {_window(matched)} QUALIFY {UNDOMINATED}"
         on = " AND ".join([*(f"l.{key} = s.{key}" for key in matched), "l.instant >= s.v"])
         same = " AND ".join(["true", *(f"l.{key} IS NOT DISTINCT FROM s.{key}" for key in keys)])
         wanted = [f"{self._within_ttl(f's.f{n}')} AS f{n}" for n in range(len(self.features))]
         return (
             f"SELECT l.label, s.v IS NULL OR ({same}) AS same, {', '.join(wanted)} "
             f"FROM ({self._asked()}) AS l ASOF LEFT JOIN ({rows}) AS s ON {on}"
+        )
+
+    def _ties(self, span: Span, exact: bool) -> str:
+        """Places of rows that a row of the same key and event beats.
+
+        Only rows whose hash of key and event occurs twice are sorted: few as a rule, and a collision adds to them
+        without harm.
+        """
+        rows, moment = self._stored(span, exact), f"hash({', '.join([*self._keys(), 'e'])})"
+        return (
+            f"SELECT {PLACE} FROM ({rows}) "
+            f"WHERE {moment} IN (SELECT {moment} FROM ({rows}) GROUP BY ALL HAVING count(*) > 1) "
+            f"{_window(self._keys())} QUALIFY lead(v) OVER w IS NOT DISTINCT FROM v"
         )
 
     def _keys(self) -> list[str]:
@@ -122,17 +141,16 @@ class ViewJoin:
     def _stored(self, span: Span, exact: bool, payload: bool = False) -> str:
         """Stored rows of use within ``span`` as ``k0.., e (event), c (created), v (visible from)``.
 
-        ``h``, the hash of the keys, comes along unless ``exact``; ``payload`` adds ``f0..`` and the place of the row,
-        ``file_index`` and ``file_row_number``. Rows that no label can see, or only after their ttl, stay in the files.
+        The place of the row (``PLACE``) comes along, ``h``, the hash of the keys, unless ``exact``, and ``f0..`` with
+        ``payload``. Rows that no label can see, or only after their ttl, stay in the files.
         """
         keys = [quote(key) for key in self.keys]
         event = f"{quote(self.event)}::TIMESTAMPTZ"
         created = f"{quote(self.created)}::TIMESTAMPTZ" if self.created else "NULL::TIMESTAMPTZ"
-        columns = [f"{event} AS e", f"{created} AS c", *(f"{key} AS k{n}" for n, key in enumerate(keys))]
+        columns = [PLACE, f"{event} AS e", f"{created} AS c", *(f"{key} AS k{n}" for n, key in enumerate(keys))]
         where = [f"{event} <= {_instant(span.newest)}", *(f"{key} IS NOT NULL" for key in keys)]
         if payload:
             columns += [f"{quote(feature.column)} AS f{n}" for n, feature in enumerate(self.features)]
-            columns += ["file_index", "file_row_number"]
         if not exact:
             columns.append(f"{_hash(keys)} AS h")
             if span.n_labels <= FEW_LABELS:
@@ -159,17 +177,10 @@ def _hash(keys: Sequence[str]) -> str:
     return f"CASE WHEN {known} THEN hash({', '.join(keys or ['0'])}) END"
 
 
-def _undominated(keys: Sequence[str]) -> str:
-    """Keep a row if it is the greatest of its ``v`` and no row visible earlier has a newer event.
-
-    Within one ``v`` the last row of the window is the greatest; rows of one event come in the order of creation, so
-    comparing events decides between different ``v``.
-    """
+def _window(keys: Sequence[str]) -> str:
+    """Window ``w``: the rows of a key from the least to the greatest, within one ``v`` and within one event."""
     partition = f"PARTITION BY {', '.join(keys)} " if keys else ""
-    return (
-        f"WINDOW w AS ({partition}ORDER BY v, e, c NULLS FIRST, file_index, file_row_number) "
-        "QUALIFY lead(v) OVER w IS DISTINCT FROM v AND e = max(e) OVER (w ROWS UNBOUNDED PRECEDING)"
-    )
+    return f"WINDOW w AS ({partition}ORDER BY v, e, c NULLS FIRST, {PLACE})"
 
 
 def _instant(at: datetime) -> str:

@@ -66,7 +66,7 @@ def _find(connection: duckdb.DuckDBPyConnection, labels: Labels, join: ViewJoin)
         return None
     span = Span(n_labels, times["min"], times["max"])
     exact = not _same_types(connection, join)
-    ordered = connection.sql(join.order_check(span, exact)).fetchall()[0][0]
+    ordered = not join.by_created or connection.sql(join.order_check(span, exact)).fetchall()[0][0]
     found = connection.sql(join.sql(span, ordered, exact)).to_arrow_table()
     if not pc.all(found["same"]).as_py():
         found = connection.sql(join.sql(span, ordered, exact=True)).to_arrow_table()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from datetime import timedelta, timezone
 
 import numpy as np
@@ -247,7 +248,7 @@ def test_keys_that_share_a_hash_are_told_apart(shop, monkeypatch):
 
     def weak(self, span, ordered, exact):
         runs.append(exact)
-        return text(self, span, ordered, exact).replace("hash(", "length(")
+        return re.sub(r"hash\([^)]*\)", "42", text(self, span, ordered, exact))
 
     monkeypatch.setattr(ViewJoin, "sql", weak)
     assert found(shop, people("a", "b", "c"), "users:n")["n"].to_pylist() == [3, None, None]
