@@ -1,4 +1,4 @@
-"""The certificate: a check of every training row against DESIGN rule 3, and its written proof.
+"""The certificate: a check of every training row against its future, and its written proof.
 
 For each family of provenance columns and each row that found a feature value::
 
@@ -48,7 +48,7 @@ class FamilyCheck(Config):
 
 
 class Certificate(Config):
-    """Proof, written beside a training set, that none of its rows saw its future (DESIGN rule 3)."""
+    """Proof, written beside a training set, that none of its rows saw its future."""
 
     rule: str = "source_max_ts < cutoff_at <= published_at <= label timestamp"
     rows: int

@@ -42,7 +42,7 @@ ITEM_TEXT_EMBEDDING = "item_text_embedding"
 
 
 class Provenance(NamedTuple):
-    """The three columns that let a training row prove it saw no future (DESIGN rule 3).
+    """The three columns that let a training row prove it saw no future.
 
     ``source_max_ts < cutoff_at <= published_at <= label timestamp`` holds for each row.
     """

@@ -1,4 +1,4 @@
-"""The home directory: append-only parquet tables, quarantine, runs and reports under one root (DESIGN section 4)."""
+"""The home directory: append-only parquet tables, quarantine, runs and reports under one root."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Item text vectors: title and categories of each item, encoded once, available from the item's first interaction on.
 
 Catalogue text carries no time of its own. We take a title to be known once somebody has interacted with the item, so
-a row's cutoff is one microsecond after the first interaction: strictly after it, as DESIGN rule 3 asks.
+a row's cutoff is one microsecond after the first interaction: strictly after it.
 """
 
 from __future__ import annotations

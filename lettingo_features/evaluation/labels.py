@@ -3,7 +3,7 @@
 Every question about a label looks strictly before the label's instant: an item is *available* once somebody has
 interacted with it, a user's *seen* items are those of earlier interactions, and a user without any earlier
 interaction is *cold*. Seen, unavailable and cold positives are counted, never ranked. Negatives of the training
-labels avoid whatever their user touches before ``test_start`` and never look beyond it (trap 3).
+labels avoid whatever their user touches before ``test_start`` and never look beyond it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ranking metrics per user, computed by ``ir-measures``; what is ours is the fair ranking that goes in.
 
-Scores become a ranking with ties broken at random by a fixed seed, never by the order of the items (METHODS section 6,
-trap 5), and the share of tied places is reported.
+Scores become a ranking with ties broken at random by a fixed seed, never by the order of the items (see
+the traps in PAPERS.md), and the share of tied places is reported.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Ranking:
 
 
 def user_seed(seed: int, user_id: str) -> int:
-    """Seed of one user's random stream, a function of ``seed`` and the id alone (DESIGN rule 8)."""
+    """Seed of one user's random stream, a function of ``seed`` and the id alone."""
     return int.from_bytes(sha256(f"{seed}|{user_id}".encode()).digest()[:16])
 
 

@@ -1,4 +1,4 @@
-"""One global time split (METHODS section 6, traps 2 and 3).
+"""One global time split (see the traps in PAPERS.md).
 
 ::
 
@@ -32,7 +32,7 @@ class SplitConfig(Config):
     test_share: float = Field(0.15, gt=0, lt=1)
     "Share of all interactions, the newest, that form the test period."
     positive_share: float = Field(0.8, gt=0, le=1)
-    "An interaction is relevant from this share of the rating scale on: 4 of 5, 8 of 10 (METHODS section 6, trap 20)."
+    "An interaction is relevant from this share of the rating scale on: 4 of 5, 8 of 10."
     rating_max: float | None = None
     "Top of the rating scale; None takes the largest rating of the data. Events without a rating are relevant."
     negatives: int = Field(20, ge=1)

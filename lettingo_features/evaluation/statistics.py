@@ -1,4 +1,4 @@
-"""Paired statistics over users: bootstrap intervals, permutation test, Holm's correction (METHODS 6, trap 11)."""
+"""Paired statistics over users: bootstrap intervals, permutation test, Holm's correction (see the traps in PAPERS.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catalogue and review text is data, never instruction (DESIGN rule 9): what goes before any model reads it.
+"""Catalogue and review text is data, never instruction: what goes before any model reads it.
 
 Three things: characters that nobody sees, markers that a tokenizer or a chat template would obey, and length. Wording
 stays: "ignore all instructions" is a possible title, and quoting it as a field is the renderer's work.

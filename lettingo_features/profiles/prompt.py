@@ -1,7 +1,7 @@
 """Summary of a window -> the rows that a language model reads.
 
 The rows are short and in a fixed order: a few newest interactions, then counts, the strongest category and the wanted
-style last. A small model copies from a fixed distance far more easily than from anywhere (FACTS: counts last). An
+style last. A small model copies from a fixed distance far more easily than from anywhere. An
 example, 70 tokens of the shipped tokenizer::
 
     history:

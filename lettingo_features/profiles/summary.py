@@ -77,7 +77,7 @@ class SummaryConfig(Config):
     n_titles: int = Field(default=3, ge=0)
     """Loved and disliked titles listed, each."""
     liked_from: float = 0.8
-    """Share of rating_max from which a rating is a like: 4 of 5 (LettinGo publishes no mapping; METHODS 1.2)."""
+    """Share of rating_max from which a rating is a like: 4 of 5 (LettinGo publishes no mapping)."""
     disliked_below: float = 0.6
     """Share of rating_max below which a rating is a dislike: under 3 of 5. Between the two it is neutral."""
     generous_from: float = 0.7

@@ -37,7 +37,8 @@ START_S = 1_600_000_000
 def write_world(root: Path, case: str, n_labels: int, n_rows: int, seed: int = 0) -> None:
     """Stored rows and labels of ``case``; labels ask for keys that exist, at any instant of the year.
 
-    Ten rows per user on average; with hot users, 10 % of the users own 90 % of the rows.
+    Ten rows per user on average; with hot users, 10 % of the users own 90 % of the rows. A pair of user and item has
+    ten rows as well (a hundred per user, ten items each): the view holds a statistic that is written again and again.
     """
     draw = np.random.default_rng(seed)
     n_users = max(n_rows // 10, 10)
@@ -45,6 +46,9 @@ def write_world(root: Path, case: str, n_labels: int, n_rows: int, seed: int = 0
     if case == "hot users":
         users = np.where(draw.random(n_rows) < 0.9, draw.integers(0, n_users // 10, n_rows), users)
     items = draw.integers(0, 1_000, n_rows)
+    if case == "user, item":
+        users = users // 10
+        items = (users * 7 + draw.integers(0, 10, n_rows)) % 1_000
     events = (START_S + draw.integers(0, YEAR_S, n_rows)) * 1_000_000
     created = events + draw.integers(1, 6 * 3600 * 1_000_000, n_rows)
     asked = draw.integers(0, n_rows, n_labels)

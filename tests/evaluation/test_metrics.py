@@ -63,7 +63,7 @@ def test_ties_are_broken_by_seed_and_user_alone():
     assert rank(tied, mask, ["u", "v"], seed=1).items.tolist() != both.items.tolist()
 
 
-@pytest.mark.parametrize("n_values", [1, 3])  # all tied; three coarse levels, as in METHODS section 6, trap 5
+@pytest.mark.parametrize("n_values", [1, 3])  # all tied; three coarse levels, as in DUET's script
 def test_uninformative_scorer_gets_chance(n_values):
     n_users, n_items = 3000, 50
     rng = np.random.default_rng(0)
