@@ -1,4 +1,4 @@
-"""Paired statistics over users: bootstrap intervals, permutation test, Holm's correction (see the traps in PAPERS.md)."""
+"""Paired statistics over users: bootstrap intervals, permutation test, Holm's correction (traps: PAPERS.md)."""
 
 from __future__ import annotations
 
