@@ -19,6 +19,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 HOME_DIR ?= .lettingo
 DATA ?=
+OUT ?= embedded-lm
 TORCH_PIP_FLAGS ?=
 
 # No library of ours or below us sends telemetry or asks a model hub for anything.
@@ -62,7 +63,7 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench.bench_behaviour --rows 1000000 --rows 10000000
 
 train-embedded-lm: $(READY)
-	$(BIN)/python -m pipelines.train_embedded_lm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pipelines.train_embedded_lm --out '$(OUT)'
 
 evaluate-embedded-lm: $(READY)
 	$(BIN)/python -m pipelines.evaluate_embedded_lm

@@ -51,7 +51,7 @@ user_profile_meta_v1 = parts("user_profile_meta_v1", "Provenance and counts of r
 user_profile_embedding_v0_minilm_l6_v2 = parts("user_profile_embedding_v0_minilm_l6_v2", "Release v0's profile vectors")
 user_profile_embedding_v1_minilm_l6_v2 = parts("user_profile_embedding_v1_minilm_l6_v2", "Release v1's profile vectors")
 
-# event = when the item was first known · created = event + publish lag
+# event = created = 1 us after the first interaction with the item: catalogue text is taken as timeless
 item_text_embedding_minilm_l6_v2 = parts(
     "item_text_embedding_minilm_l6_v2", "Vectors of title, categories, description"
 )

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lettingo_features.errors import DataError
 from lettingo_features.sql import literal
 
 
@@ -44,7 +45,18 @@ class Home:
         return sorted(self.table_dir(table).glob("*.parquet"))
 
     def scan(self, table: str) -> str:
-        """SQL text that reads every part of ``table``: for ``FROM`` in a DuckDB query."""
+        """SQL text that reads every part of ``table``: for ``FROM`` in a DuckDB query.
+
+        Raises
+        ------
+        DataError
+            The table has no part yet.
+        """
+        if not self.parts(table):
+            raise DataError(
+                f"There is no table {table} in {self.root} yet. Make it first: 'lettingo doctor' names the "
+                "command. Or name another home with --home."
+            )
         return f"read_parquet({literal(str(self.table_dir(table) / '*.parquet'))}, union_by_name = true)"
 
     def write_part(self, table: str, part: str, rows: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lettingo_features.certificate import Certificate, check_families, content_sha256
@@ -125,6 +126,21 @@ def _join(store: FeatureStore, rows: pa.Table, features) -> pa.Table:
             f"{type(_offline_store(store)).__name__} lost or doubled rows. Use "
             "lettingo_features.offline_store.asof.AsofOfflineStore in feature_store.yaml."
         )
+    return _with_labels_as_given(store, rows, table)
+
+
+def _with_labels_as_given(store: FeatureStore, rows: pa.Table, table: pa.Table) -> pa.Table:
+    """``table`` with the columns of ``rows`` put back: pandas, on the way, turns integers with nulls into floats."""
+    for name in rows.column_names:
+        given, found = rows[name], table[name]
+        if pa.types.is_string(given.type) or pa.types.is_timestamp(given.type):
+            same = pc.equal(given, found.cast(given.type))
+            if pc.any(pc.invert(pc.fill_null(same, True))).as_py():
+                raise DataError(
+                    f"The offline store {type(_offline_store(store)).__name__} changed the order of the rows ({name} "
+                    "differs). Use lettingo_features.offline_store.asof.AsofOfflineStore in feature_store.yaml."
+                )
+        table = table.set_column(table.schema.get_field_index(name), rows.schema.field(name), given)
     return table
 
 

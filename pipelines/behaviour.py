@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import hashlib
+from datetime import UTC, datetime
 
 import click
 
@@ -17,9 +18,13 @@ def run_behaviour(home, cutoffs: list[datetime], publish_lag_s: int) -> dict[str
     from lettingo_features.behaviour import build_item_behaviour, build_user_behaviour
     from lettingo_features.columns import ITEM_BEHAVIOUR, USER_BEHAVIOUR
     from lettingo_features.data.ingest import latest_items_sql
+    from lettingo_features.errors import ConfigError
     from lettingo_features.runs import run_record
     from lettingo_features.sql import connect
 
+    now = datetime.now(UTC)
+    if cutoffs and max(cutoffs) > now:
+        raise ConfigError(f"The cutoff {max(cutoffs)} lies after now ({now}): its row would never be completed.")
     interactions, items = home.scan("interactions"), latest_items_sql(home)
     written = {}
     config = {"cutoffs": [str(cutoff) for cutoff in cutoffs], "publish_lag_s": publish_lag_s}
@@ -34,7 +39,8 @@ def run_behaviour(home, cutoffs: list[datetime], publish_lag_s: int) -> dict[str
                 rows = build_user_behaviour(connection, interactions, items, missing, publish_lag_s)
             else:
                 rows = build_item_behaviour(connection, interactions, missing, publish_lag_s)
-            part = f"{missing[0]:%Y%m%dT%H%M%S}-{missing[-1]:%Y%m%dT%H%M%S}-{len(missing)}"
+            named = hashlib.sha256("/".join(cutoff.isoformat() for cutoff in missing).encode()).hexdigest()
+            part = f"{missing[0]:%Y%m%dT%H%M%S}-{missing[-1]:%Y%m%dT%H%M%S}-{named[:16]}"
             path = home.write_part(table, part, rows, schema)
             written[table] = connection.execute("SELECT count(*) FROM read_parquet(?)", [str(path)]).fetchall()[0][0]
         run.record(rows=written)

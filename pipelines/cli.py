@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -42,12 +43,20 @@ def lettingo() -> None:
 
 def main() -> None:
     """Run the command line; an error of ours is one paragraph on standard error and exit status 2."""
+    from pydantic import ValidationError
+
     from lettingo_features.errors import LettingoError
 
+    for switch in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        os.environ.setdefault(switch, "1")
     try:
         lettingo.main(standalone_mode=False)
     except LettingoError as error:
         click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        click.echo(f"Error: a setting of {error.title} is out of range: {wrong}. See --help.", err=True)
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -17,7 +17,7 @@ import click
 from pipelines.console import home_option, json_option, open_home, show
 
 WORLD_USERS, WORLD_ITEMS = 1_500, 1_200
-MAX_QUERIES, MAX_TEST_USERS = 4_000, 600
+MAX_QUERIES, MAX_TEST_USERS = 3_000, 600
 BEHAVIOUR_PER_PROFILE = 3  # behaviour snapshots between two profile snapshots: counting is cheap, writing is not
 
 
@@ -26,14 +26,14 @@ def snapshot_schedule(split, publish_lag_s: int) -> tuple[list[datetime], list[d
 
     The newest snapshot before the test is published exactly at its start; older ones follow at half the training
     period, back to one that is published when training starts, so that every training label finds a profile that
-    existed before it. The last cutoff, for serving, is the first full hour after the newest interaction.
+    existed before it. The last cutoff, for serving, is the first full second after the newest interaction.
     """
     lag = timedelta(seconds=publish_lag_s)
     step = max((split.test_start - split.train_start) / 2, timedelta(hours=1))
     profile = [split.test_start - lag - index * step for index in range(3)]
     fine = step / BEHAVIOUR_PER_PROFILE
     behaviour = [split.test_start - lag - index * fine for index in range(2 * BEHAVIOUR_PER_PROFILE + 1)]
-    serving = split.end.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    serving = split.end.replace(microsecond=0) + timedelta(seconds=1)
     return sorted({*profile, serving}), sorted({*behaviour, serving})
 
 
@@ -73,6 +73,7 @@ def demo(data: str | None, format: str | None, port: int | None, home_dir: str, 
 def run_demo(home, data: str | None, format: str | None, port: int | None, steps: Steps) -> dict[str, Any]:
     """All steps in order; returns what ``--json`` prints."""
     from lettingo_features.evaluation.splits import SplitConfig, time_split
+    from lettingo_features.home import write_parquet
     from lettingo_features.profiles.build import ProfileBuildConfig
     from lettingo_features.sql import connect
     from pipelines.behaviour import run_behaviour
@@ -85,6 +86,7 @@ def run_demo(home, data: str | None, format: str | None, port: int | None, steps
     splits = SplitConfig(max_queries=MAX_QUERIES, max_test_users=MAX_TEST_USERS)
     split = time_split(connect(home.spill), home.scan("interactions"), splits)
     labels, test = make_labels(home, split, splits)
+    write_parquet(home.root / "training_sets" / "labels.parquet", labels.rows.to_batches(), labels.rows.schema)
     profile_cutoffs, behaviour_cutoffs = snapshot_schedule(split, config.window.publish_lag_s)
     with steps.step(f"behavioural features at {len(behaviour_cutoffs)} cutoffs"):
         rows = run_behaviour(home, behaviour_cutoffs, config.window.publish_lag_s)
@@ -121,12 +123,29 @@ def run_demo(home, data: str | None, format: str | None, port: int | None, steps
 def _ingest(home, data: str | None, format: str | None, steps: Steps):
     from pipelines.ingest import run_ingest
 
+    _require_same_source(home, data)
     with steps.step(f"ingest {data or 'a synthetic world'}"):
         if data is None:
             data = str(_write_world(home))
         report = run_ingest(home, [data], format=format)
         steps.say(report.to_text())
     return report
+
+
+def _require_same_source(home, data: str | None) -> None:
+    """A home holds the interactions of one source: mixing two would make every table of the demo meaningless."""
+    from lettingo_features.errors import ConfigError
+
+    source = str(Path(data).resolve()) if data else "the synthetic world"
+    note = home.root / "demo-source.txt"
+    if not note.is_file():
+        note.write_text(source + "\n")
+    known = note.read_text().strip()
+    if known != source:
+        raise ConfigError(
+            f"{home.root} holds a demo of {known}, and this one is of {source}: mixing two data sets would spoil both. "
+            "Choose another home: make demo HOME_DIR=DIR, or lettingo demo --home DIR."
+        )
 
 
 def _write_world(home) -> Path:
@@ -196,7 +215,8 @@ def _write_report(home, data, split, cutoffs, facts) -> Path:
             f"export LETTINGO_HOME={home.root}",
             "feast -c feature_repo serve",
             "lettingo profiles show USER",
-            "lettingo training-set --labels FILE --service ranker_profile_v1 --out train.parquet",
+            f"lettingo training-set --labels {home.root}/training_sets/labels.parquet "
+            "--service ranker_profile_v1 --out train.parquet",
         ],
     )
     return write_report(inputs, home.reports / "demo.html")

@@ -30,12 +30,13 @@ def items() -> None:
 @click.option(
     "--encoder", default="minilm_l6_v2", show_default=True, help="Shipped encoder, or a model directory or id."
 )
+@click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
 @home_option
 @json_option
-def encode(encoder: str, home_dir: str, as_json: bool) -> None:
+def encode(encoder: str, precision: str, home_dir: str, as_json: bool) -> None:
     """Encode title and categories of every item that has interactions and no vector yet."""
     from pipelines.profiles import make_encoder
 
     home = open_home(home_dir)
-    counts = run_items(home, make_encoder(home, encoder))
+    counts = run_items(home, make_encoder(home, encoder, precision))
     show(as_json, counts, ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))

@@ -104,6 +104,27 @@ def _build(cutoffs, is_backfill, home_dir, as_json, release, model, encoder, pre
     show(as_json, report.model_dump(mode="json"), report.to_text())
 
 
+@profiles.command()
+@click.option("--release", default="v1", show_default=True)
+@click.option("--encoder", default="minilm_l6_v2", show_default=True, help="Shipped one, or a directory or id.")
+@click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
+@home_option
+@json_option
+def encode(release: str, encoder: str, precision: str, home_dir: str, as_json: bool) -> None:
+    """Encode the texts of a release once more, with another encoder, into a table of its own."""
+    from lettingo_features.profiles.tables import embedding_table, encode_release
+    from lettingo_features.runs import run_record
+
+    home = open_home(home_dir)
+    encoded_by = make_encoder(home, encoder, precision)
+    table = embedding_table(release, encoded_by.encoder_id)
+    with run_record(home, "profiles encode", {"release": release, "encoder": encoded_by.encoder_id}) as run:
+        with progress_bar(table, "parts") as progress:
+            written = encode_release(home, release, encoded_by, progress)
+        run.record(rows=written)
+    show(as_json, {"table": table, "rows": written}, f"{written:,} rows of {table}")
+
+
 @profiles.command("show")
 @click.argument("user_id")
 @click.option("--release", default="v1", show_default=True)
@@ -112,7 +133,7 @@ def _build(cutoffs, is_backfill, home_dir, as_json, release, model, encoder, pre
 def show_user(user_id: str, release: str, home_dir: str, as_json: bool) -> None:
     """Print every profile of one user, newest first, each with its window."""
     from lettingo_features.errors import DataError
-    from lettingo_features.profiles.build import meta_table, text_table
+    from lettingo_features.profiles.tables import meta_table, text_table
     from lettingo_features.sql import connect
 
     home = open_home(home_dir)

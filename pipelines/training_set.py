@@ -27,9 +27,12 @@ def run_training_set(home, store, labels, service: str, out):
 @json_option
 def training_set(labels: str, service: str, out: str, home_dir: str, as_json: bool) -> None:
     """Join features to labels as of each label, check every row for leakage, and write a certificate."""
+    from lettingo_features.feast_registry import check_registry
     from lettingo_features.training_set import read_labels
-    from pipelines.store import open_store
+    from pipelines.store import REPO, open_store
 
     home = open_home(home_dir)
-    made = run_training_set(home, open_store(home), read_labels(labels), service, out)
+    store = open_store(home)
+    check_registry(store, REPO)
+    made = run_training_set(home, store, read_labels(labels), service, out)
     show(as_json, made.certificate.model_dump(), f"{made.certificate.to_text()}\n{out}: {made.table.num_rows:,} rows")

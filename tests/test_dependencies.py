@@ -1,4 +1,4 @@
-"""The seven packages of the mission resolve together, at or above their floors, whichever extras are asked for."""
+"""The seven packages that all else stands on resolve together, at or above their floors, with any extras."""
 
 from __future__ import annotations
 

@@ -182,6 +182,12 @@ def test_label_times_of_any_type_mean_the_same_instant(make_store, at):
     assert made.certificate.families[0].worst_label_margin_s == 0
 
 
+def test_label_columns_pass_through_unchanged(make_store):
+    rows = labels(("u", T), ("v", T)).append_column("clicks", pa.array([2**53 + 1, None], pa.int64()))
+    made = build_training_set(make_store(meta(GOOD)), rows, "s")
+    assert made.table.select(rows.column_names).equals(rows)
+
+
 def test_labels_come_from_parquet_or_csv_and_ids_stay_text(tmp_path):
     pq.write_table(labels(("007", T)), tmp_path / "l.parquet")
     (tmp_path / "l.csv").write_text("user_id,event_timestamp,label\n007,2026-03-01T00:00:00Z,1\n")

@@ -7,7 +7,7 @@ import pyarrow as pa
 from lettingo_features.data.ingest import latest_items_sql
 from lettingo_features.evaluation.report_users import UserStory
 from lettingo_features.home import Home
-from lettingo_features.profiles.build import meta_table, text_table
+from lettingo_features.profiles.tables import meta_table, text_table
 from lettingo_features.sql import connect
 
 

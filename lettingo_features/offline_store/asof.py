@@ -138,15 +138,27 @@ class AsofOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """The newest row of each key with its time in ``[start_date, end_date]``, ties as in the as-of join."""
-        partition = f"PARTITION BY {', '.join(map(quote, join_key_columns))} " if join_key_columns else ""
+        """What the online store must hold at ``end_date`` for each key that something became visible for in the range.
+
+        A row is visible from its event time and its created time on, whichever is later. Of each key with a row that
+        became visible in ``[start_date, end_date]`` the newest visible one is returned, ties as in the as-of join. So a
+        row that is published after its event time goes online when it is published, not before, and one that arrives
+        late, behind the end of the last incremental run, is not skipped for ever.
+        """
+        keys = ", ".join(map(quote, join_key_columns))
+        partition = f"PARTITION BY {keys} " if keys else ""
         newest = [f"{quote(timestamp_field)}::TIMESTAMPTZ DESC"]
+        visible = f"{quote(timestamp_field)}::TIMESTAMPTZ"
         if created_timestamp_column:
             newest.append(f"{quote(created_timestamp_column)}::TIMESTAMPTZ DESC NULLS LAST")
+            visible = f"greatest({visible}, {quote(created_timestamp_column)}::TIMESTAMPTZ)"  # greatest skips nulls
         newest += ["file_index DESC", "file_row_number DESC"]
         latest = f"QUALIFY row_number() OVER ({partition}ORDER BY {', '.join(newest)}) = 1"
+        if start_date is not None:
+            latest += f" AND max({visible}) OVER ({partition}) >= {_instant(start_date)}"
+        until = f"WHERE {visible} <= {_instant(end_date)}" if end_date is not None else ""
         times = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
-        return _pull(config, data_source, join_key_columns, feature_name_columns, times, start_date, end_date, latest)
+        return _pull(config, data_source, join_key_columns, feature_name_columns, times, f"{until} {latest}")
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -160,9 +172,11 @@ class AsofOfflineStore(OfflineStore):
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """All rows with their time in ``[start_date, end_date]``, in the order in which they were written."""
-        order = "ORDER BY file_index, file_row_number"
+        instant, bounds = f"{quote(timestamp_field)}::TIMESTAMPTZ", ((">=", start_date), ("<=", end_date))
+        within = [f"{instant} {sign} {_instant(bound)}" for sign, bound in bounds if bound is not None]
+        clauses = f"WHERE {' AND '.join(within) or 'true'} ORDER BY file_index, file_row_number"
         times = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
-        return _pull(config, data_source, join_key_columns, feature_name_columns, times, start_date, end_date, order)
+        return _pull(config, data_source, join_key_columns, feature_name_columns, times, clauses)
 
     @staticmethod
     def offline_write_batch(
@@ -244,11 +258,9 @@ def _pull(
     join_keys: list[str],
     features: list[str],
     times: list[str],
-    start: datetime | None,
-    end: datetime | None,
-    suffix: str,
+    clauses: str,
 ) -> AsofRetrievalJob:
-    """Rows of one source between ``start`` and ``end``, both inclusive; ``suffix`` is the query's last clause."""
+    """Rows of one source, as far as ``clauses``, the end of the query, selects them."""
     columns = list(dict.fromkeys([*join_keys, *features]))
 
     def evaluate() -> pa.Table:
@@ -265,11 +277,7 @@ def _pull(
     def _select(connection: duckdb.DuckDBPyConnection, source: Source) -> pa.Table:
         wanted = [quote(name) for name in columns if name not in times]
         wanted += [f"{quote(name)}::TIMESTAMPTZ AS {quote(name)}" for name in times]
-        bounds = [(">=", start), ("<=", end)]
-        instant = f"{quote(times[0])}::TIMESTAMPTZ"
-        where = [f"{instant} {sign} '{_utc(bound).isoformat()}'::TIMESTAMPTZ" for sign, bound in bounds if bound]
-        sql = f"SELECT {', '.join(wanted)} FROM {source.scan()} WHERE {' AND '.join(where) or 'true'} {suffix}"
-        return connection.sql(sql).to_arrow_table()
+        return connection.sql(f"SELECT {', '.join(wanted)} FROM {source.scan()} {clauses}").to_arrow_table()
 
     def _nothing() -> pa.Table:
         fields = [
@@ -280,5 +288,7 @@ def _pull(
     return AsofRetrievalJob(evaluate, config.repo_path)
 
 
-def _utc(instant: datetime) -> datetime:
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+def _instant(instant: datetime) -> str:
+    """``instant`` in SQL; UTC when it has no zone."""
+    aware = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    return f"'{aware.isoformat()}'::TIMESTAMPTZ"

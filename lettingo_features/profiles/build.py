@@ -7,44 +7,23 @@ so a run killed at any point leaves every table readable and the next run does o
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from lettingo_features.columns import (
-    CREATED_TIMESTAMP,
-    EMBEDDING_PROVENANCE,
-    EVENT_TIMESTAMP,
-    GENERATOR,
-    GENERATOR_ID,
-    N_INTERACTIONS,
-    PROFILE_EMBEDDING,
-    PROFILE_PROVENANCE,
-    PROFILE_TEXT,
-    TEXT_PROVENANCE,
-    TIMESTAMP,
-    USER_ID,
-    USER_PROFILE_EMBEDDING,
-    USER_PROFILE_META,
-    USER_PROFILE_TEXT,
-    WINDOW_DIGEST,
-    Provenance,
-    vector_column,
-)
+from lettingo_features.columns import GENERATOR, GENERATOR_ID, N_INTERACTIONS, USER_ID, WINDOW_DIGEST
 from lettingo_features.config import Config
 from lettingo_features.data.ingest import latest_items_sql
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import Home
 from lettingo_features.profiles.generator import Generator, ProfileRequest
 from lettingo_features.profiles.lint import lint
+from lettingo_features.profiles.release import Release
 from lettingo_features.profiles.summary import SummaryConfig, rating_scale, summarise
 from lettingo_features.profiles.summary import summaries as as_facts
+from lettingo_features.profiles.tables import drop_orphans, meta_table, write_profiles
 from lettingo_features.sql import connect, literal
 from lettingo_features.windows import WINDOWS, WindowConfig, create_windows, window_digests
 
@@ -96,18 +75,6 @@ class ProfileBuildReport(Config):
         )
 
 
-def text_table(release: str) -> str:
-    return f"user_profile_text_{release}"
-
-
-def meta_table(release: str) -> str:
-    return f"user_profile_meta_{release}"
-
-
-def embedding_table(release: str, encoder_id: str) -> str:
-    return f"user_profile_embedding_{release}_{encoder_id}"
-
-
 class ProfileBuild:
     """Builds the profiles of one release.
 
@@ -123,7 +90,7 @@ class ProfileBuild:
     Raises
     ------
     ConfigError
-        The release exists and was built by other generators, windows or prompts: a version is a name.
+        The release exists and was built by other generators, windows, prompts or encoders: a version is a name.
     """
 
     def __init__(
@@ -146,73 +113,65 @@ class ProfileBuild:
         """Build every cutoff in time order, for all users or for ``users`` (ids) only.
 
         ``backfill=True`` publishes a row at ``cutoff + publish_lag``, when a job run at the cutoff would have; False
-        (a live run) publishes at ``now``. A row that replaces one of the same cutoff, because interactions arrived
-        late, is always published at ``now``: it could not have been served before. ``progress(done, total)`` is called
+        (a live run) publishes when it is written. A row of a cutoff that an earlier run finished, or that replaces one
+        of the same cutoff, comes from interactions that arrived late: it is always published when it is written, as it
+        could not have been served before. ``now`` stands for the clock in tests. ``progress(done, total)`` is called
         with user counts of the current cutoff.
+
+        Raises
+        ------
+        ConfigError
+            A cutoff lies in the future, or another run holds the release.
         """
-        self._summary = SummaryConfig(rating_max=self._register())
-        self._drop_orphans()
-        now = now or datetime.now(UTC)
+        clock = (lambda: now) if now else (lambda: datetime.now(UTC))
+        cutoffs = sorted(cutoffs)
+        if cutoffs and cutoffs[-1] > clock():
+            raise ConfigError(f"The cutoff {cutoffs[-1]} lies after now ({clock()}): a window cannot read the future.")
         self._users = None if users is None else pa.table({USER_ID: users})
-        for cutoff in sorted(cutoffs):
-            if cutoff > now:
-                raise ConfigError(f"The cutoff {cutoff} lies after now ({now}): a window cannot read the future.")
-            self._run_cutoff(cutoff, backfill, now, progress or _silent)
+        with Release(self.home, self.config.release).lock():
+            self._release = Release(self.home, self.config.release)  # read again: the last holder may have written
+            self._summary = SummaryConfig(rating_max=self._register(cutoffs))
+            drop_orphans(self.home, self.config.release, self.encoder.encoder_id)
+            for cutoff in cutoffs:
+                self._run_cutoff(cutoff, backfill, clock, progress or _silent)
         return ProfileBuildReport(
             release=self.config.release,
-            cutoffs=tuple(sorted(cutoffs)),
+            cutoffs=tuple(cutoffs),
             written=self._written,
             seconds={stage: round(spent, 3) for stage, spent in self._seconds.items()},
             **self._counts,
         )
 
-    def _register(self) -> float:
-        """Keep or check the release's identity; return its rating scale, fixed when the release was first built."""
+    def _register(self, cutoffs: Sequence[datetime]) -> float:
+        """Keep or check the release's identity; return its rating scale, read before the first cutoff it ever had."""
         identity = {
             "config": self.config.model_dump(mode="json", exclude={"chunk_size", "memory_limit"}),
             "cold": self.cold.generator_id,
             "warm": self.warm.generator_id,
             "warm_name": self.warm.name,
+            "encoder": self.encoder.encoder_id,
         }
-        path = release_path(self.home, self.config.release)
-        if path.is_file():
-            known = json.loads(path.read_text())
-            changed = sorted(key for key in identity if identity[key] != known.get(key))
-            if changed:
-                raise ConfigError(
-                    f"The release {self.config.release} was built with other settings ({', '.join(changed)} "
-                    f"differ; see {path}). A version is a name: choose a new release name for changed generators, "
-                    "windows or styles."
-                )
-            return known["rating_max"]
-        rating_max = rating_scale(connect(self.home.spill), self.home.scan("interactions"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({**identity, "rating_max": rating_max}, indent=2) + "\n")
-        os.replace(temporary, path)
-        return rating_max
 
-    def _drop_orphans(self) -> None:
-        """Remove text and embedding parts whose meta part is missing: a killed run left them, this one redoes them."""
-        complete = {path.name for path in self.home.parts(meta_table(self.config.release))}
-        release = self.config.release
-        for table in (text_table(release), embedding_table(release, self.encoder.encoder_id)):
-            for path in self.home.parts(table):
-                if path.name not in complete:
-                    path.unlink()
+        def scale() -> float:
+            first = literal(min(cutoffs).isoformat())
+            before = f"(SELECT * FROM {self.home.scan('interactions')} WHERE event_timestamp < {first}::TIMESTAMPTZ)"
+            return rating_scale(connect(self.home.spill), before)
 
-    def _run_cutoff(self, cutoff: datetime, backfill: bool, now: datetime, progress) -> None:
+        return self._release.register(identity, scale)
+
+    def _run_cutoff(self, cutoff: datetime, backfill: bool, clock: Callable[[], datetime], progress) -> None:
         with _Stopwatch(self._seconds, "windows"):
             connection = connect(self.home.spill, self.config.memory_limit)
             changed, summaries = self._changed(connection, cutoff)
-        published = cutoff + timedelta(seconds=self.config.window.publish_lag_s) if backfill else now
-        done = 0
+            connection.close()
+        on_time = backfill and not self._release.is_finished(cutoff)
+        published = cutoff + timedelta(seconds=self.config.window.publish_lag_s) if on_time else None
         for start in range(0, changed.num_rows, self.config.chunk_size):
             rows = changed.slice(start, self.config.chunk_size)
-            self._write_chunk(cutoff, published, now, rows, summaries.slice(start, self.config.chunk_size))
-            done += rows.num_rows
-            progress(done, changed.num_rows)
-        connection.close()
+            self._write_chunk(cutoff, published, clock, rows, summaries.slice(start, self.config.chunk_size))
+            progress(start + rows.num_rows, changed.num_rows)
+        if self._users is None:
+            self._release.finish(cutoff)
 
     def _changed(self, connection, cutoff: datetime) -> tuple[pa.Table, pa.Table]:
         """Users whose window differs from their newest published one, and their summaries, in the same order."""
@@ -257,13 +216,34 @@ class ProfileBuild:
                 PARTITION BY user_id ORDER BY event_timestamp DESC, created_timestamp DESC, window_digest) = 1
         """
 
-    def _write_chunk(self, cutoff, published, now, rows: pa.Table, summaries: pa.Table) -> None:
+    def _write_chunk(self, cutoff, published, clock, rows: pa.Table, summaries: pa.Table) -> None:
+        """``published`` is None where rows are published when they are written."""
         with _Stopwatch(self._seconds, "text"):
-            texts, names, ids, findings = self._texts(rows, summaries)
+            texts, writers, findings = self._texts(rows, summaries)
         with _Stopwatch(self._seconds, "encode"):
             vectors = self.encoder.encode(texts)
         with _Stopwatch(self._seconds, "write"):
-            self._write_tables(cutoff, published, now, rows, texts, names, ids, findings, vectors)
+            now = clock()
+            late = rows["replaces"].to_pylist()
+            meta = {
+                GENERATOR: pa.array([writer.name for writer in writers]),
+                GENERATOR_ID: pa.array([writer.generator_id for writer in writers]),
+                WINDOW_DIGEST: rows[WINDOW_DIGEST],
+                N_INTERACTIONS: rows[N_INTERACTIONS],
+                "profile_n_words": pa.array([len(text.split()) for text in texts], pa.int64()),
+                "profile_n_lint": pa.array(findings, pa.int64()),
+            }
+            write_profiles(
+                self.home,
+                self.config.release,
+                self.encoder.encoder_id,
+                cutoff,
+                rows,
+                published_at=[now if published is None or is_late else published for is_late in late],
+                texts=texts,
+                meta=meta,
+                vectors=vectors,
+            )
 
     def _texts(self, rows: pa.Table, summaries: pa.Table):
         warm = [n >= self.config.min_interactions for n in rows[N_INTERACTIONS].to_pylist()]
@@ -283,45 +263,7 @@ class ProfileBuild:
         writers = [self.cold if index in is_cold else self.warm for index in range(len(requests))]
         for writer in writers:
             self._written[writer.name] = self._written.get(writer.name, 0) + 1
-        texts = [text for text, _ in linted]
-        return texts, [w.name for w in writers], [w.generator_id for w in writers], [found for _, found in linted]
-
-    def _write_tables(self, cutoff, published, now, rows, texts, names, ids, findings, vectors) -> None:
-        n, release = rows.num_rows, self.config.release
-        created = [now if replaces else published for replaces in rows["replaces"].to_pylist()]
-        published_at = pa.array(created, TIMESTAMP)
-        at = pa.array([cutoff] * n, TIMESTAMP)
-        base = {USER_ID: rows[USER_ID], EVENT_TIMESTAMP: at, CREATED_TIMESTAMP: published_at}
-
-        def table(provenance: Provenance, schema: pa.Schema, **values) -> pa.Table:
-            times = dict(zip(provenance, (at, rows["source_max_ts"], published_at), strict=True))
-            columns = {**base, **values, **times}
-            return pa.table([columns[name] for name in schema.names], names=schema.names)
-
-        part = _part_name(cutoff, rows)
-        meta = {
-            GENERATOR: pa.array(names),
-            GENERATOR_ID: pa.array(ids),
-            WINDOW_DIGEST: rows[WINDOW_DIGEST],
-            N_INTERACTIONS: rows[N_INTERACTIONS],
-            "profile_n_words": pa.array([len(text.split()) for text in texts], pa.int64()),
-            "profile_n_lint": pa.array(findings, pa.int64()),
-        }
-        tables = (  # meta last: its part says that the chunk is complete
-            (
-                embedding_table(release, self.encoder.encoder_id),
-                table(EMBEDDING_PROVENANCE, USER_PROFILE_EMBEDDING, **{PROFILE_EMBEDDING: vector_column(vectors)}),
-                USER_PROFILE_EMBEDDING,
-            ),
-            (
-                text_table(release),
-                table(TEXT_PROVENANCE, USER_PROFILE_TEXT, **{PROFILE_TEXT: pa.array(texts)}),
-                USER_PROFILE_TEXT,
-            ),
-            (meta_table(release), table(PROFILE_PROVENANCE, USER_PROFILE_META, **meta), USER_PROFILE_META),
-        )
-        for name, content, schema in tables:
-            self.home.write_part(name, part, content, schema)
+        return [text for text, _ in linted], writers, [found for _, found in linted]
 
 
 class _Stopwatch:
@@ -344,18 +286,5 @@ def _write_all(generator: Generator, requests: list[ProfileRequest]) -> list[str
     return texts
 
 
-def _part_name(cutoff: datetime, rows: pa.Table) -> str:
-    """``<cutoff>-<hash of users and window digests>``: the same chunk always has the same name."""
-    digest = hashlib.sha256()
-    for user_id, window_digest in zip(rows[USER_ID].to_pylist(), rows[WINDOW_DIGEST].to_pylist(), strict=True):
-        digest.update(f"{user_id}\x1f{window_digest}\x1e".encode())
-    return f"{cutoff.astimezone(UTC):%Y%m%dT%H%M%S}-{digest.hexdigest()[:16]}"
-
-
 def _silent(done: int, total: int) -> None:
     pass
-
-
-def release_path(home: Home, release: str) -> Path:
-    """Where the identity of ``release`` is kept."""
-    return home.root / "releases" / f"{release}.json"

@@ -13,7 +13,9 @@ import pytest
 from lettingo_features.columns import INTERACTIONS, ITEMS
 from lettingo_features.errors import ConfigError
 from lettingo_features.home import Home
-from lettingo_features.profiles.build import ProfileBuild, ProfileBuildConfig, embedding_table, meta_table, text_table
+from lettingo_features.profiles.build import ProfileBuild, ProfileBuildConfig
+from lettingo_features.profiles.release import Release
+from lettingo_features.profiles.tables import embedding_table, encode_release, meta_table, text_table
 from lettingo_features.windows import WindowConfig
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -149,6 +151,50 @@ def test_late_interactions_make_a_row_that_was_not_served_before_now(home):
     assert [row["n_interactions"] for row in rows] == [6, 7]
 
 
+def test_late_interactions_of_a_user_without_a_row_at_that_cutoff_are_published_now_too(home):
+    cutoffs = [CUTOFF, CUTOFF + DAY]  # nothing happens in between: no row at the second one
+    build(home).run(cutoffs, now=NOW)
+    home.write_part("interactions", "late", interactions(("warm", "i7", CUTOFF + DAY / 2)), INTERACTIONS)
+    build(home).run(cutoffs, now=NOW)
+    rows = [row for row in read(home, meta_table("v1")) if row["user_id"] == "warm"]
+    assert [row["published_at"] for row in rows] == [CUTOFF + timedelta(hours=6), NOW]
+    assert [row["event_timestamp"] for row in rows] == cutoffs
+
+
+def test_a_rating_after_the_first_cutoff_does_not_change_the_scale_of_texts_before_it(home):
+    plain = build(home)
+    plain.run([CUTOFF], now=NOW)
+    later = interactions(("x", "i0", CUTOFF)).set_column(4, "rating", pa.array([10.0], pa.float32()))
+    home.write_part("interactions", "q", later, INTERACTIONS)
+    other = build(home, release="v2")
+    other.run([CUTOFF], now=NOW)
+    assert other.warm.asked == plain.warm.asked
+
+
+def test_another_encoder_gets_a_table_of_its_own_with_the_texts_times(home):
+    build(home, chunk_size=1).run([CUTOFF], now=NOW)
+    other = FakeEncoder()
+    other.encoder_id = "fake_int8"
+    assert encode_release(home, "v1", other) == 2
+    assert encode_release(home, "v1", other) == 0  # nothing is encoded twice
+    mine, theirs = (read(home, embedding_table("v1", name)) for name in ("fake", "fake_int8"))
+    assert mine == theirs
+
+
+def test_another_encoder_in_the_same_release_is_refused(home):
+    build(home).run([CUTOFF], now=NOW)
+    made = build(home)
+    made.encoder.encoder_id = "other"
+    with pytest.raises(ConfigError, match="encoder differ"):
+        made.run([CUTOFF], now=NOW)
+
+
+def test_two_runs_of_one_release_at_once_are_refused(home):
+    with Release(home, "v1").lock(), pytest.raises(ConfigError, match="Another run is writing the release v1"):
+        build(home).run([CUTOFF], now=NOW)
+    build(home).run([CUTOFF], now=NOW)
+
+
 def test_a_live_run_is_published_now(home):
     build(home).run([CUTOFF], backfill=False, now=NOW)
     assert {row["published_at"] for row in read(home, meta_table("v1"))} == {NOW}
@@ -192,7 +238,7 @@ def test_a_run_killed_between_any_two_writes_is_finished_by_the_next(home, monke
 
 def test_a_release_is_one_generator_one_window_one_style(home):
     build(home).run([CUTOFF], now=NOW)
-    with pytest.raises(ConfigError, match=r"v1 was built with other settings \(config differ.*new release name"):
+    with pytest.raises(ConfigError, match=r"v1 was built with other settings: config differ.*new release name"):
         build(home, window=WindowConfig(days=7)).run([CUTOFF], now=NOW)
     build(home, release="v2", window=WindowConfig(days=7)).run([CUTOFF], now=NOW)
 
