@@ -52,6 +52,12 @@ user_profile_embedding_v0_minilm_l6_v2 = parts("user_profile_embedding_v0_minilm
 user_profile_embedding_v1_minilm_l6_v2 = parts("user_profile_embedding_v1_minilm_l6_v2", "Release v1's profile vectors")
 
 # event = created = 1 us after the first interaction with the item: catalogue text is taken as timeless
-item_text_embedding_minilm_l6_v2 = parts(
-    "item_text_embedding_minilm_l6_v2", "Vectors of title, categories, description"
+item_text_embedding_minilm_l6_v2 = parts("item_text_embedding_minilm_l6_v2", "Vectors of title and categories")
+
+# The same texts through the int8 form of the encoder, for hosts without torch: lettingo profiles encode, items encode
+user_profile_embedding_v1_minilm_l6_v2_int8 = parts(
+    "user_profile_embedding_v1_minilm_l6_v2_int8", "Release v1's profile vectors, int8 encoder"
+)
+item_text_embedding_minilm_l6_v2_int8 = parts(
+    "item_text_embedding_minilm_l6_v2_int8", "Vectors of title and categories, int8 encoder"
 )

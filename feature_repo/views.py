@@ -55,6 +55,11 @@ def profile_embedding(source: FileSource) -> FeatureView:
     return view([user], source, columns.USER_PROFILE_EMBEDDING, holds="vectors", vector_lengths=lengths)
 
 
+def item_text_embedding(source: FileSource) -> FeatureView:
+    lengths = {columns.ITEM_TEXT_EMBEDDING: MINILM_LENGTH}
+    return view([item], source, columns.ITEM_TEXT, holds="vectors", vector_lengths=lengths)
+
+
 # Joined into training sets, never served: the newest interaction of a (user, item) pair is no feature of a request.
 interactions = view([user, item], sources.interactions, columns.INTERACTIONS, holds="events", online=False)
 
@@ -68,10 +73,8 @@ user_profile_meta_v1 = profile_meta(sources.user_profile_meta_v1)
 user_profile_embedding_v0_minilm_l6_v2 = profile_embedding(sources.user_profile_embedding_v0_minilm_l6_v2)
 user_profile_embedding_v1_minilm_l6_v2 = profile_embedding(sources.user_profile_embedding_v1_minilm_l6_v2)
 
-item_text_embedding_minilm_l6_v2 = view(
-    [item],
-    sources.item_text_embedding_minilm_l6_v2,
-    columns.ITEM_TEXT,
-    holds="vectors",
-    vector_lengths={columns.ITEM_TEXT_EMBEDDING: MINILM_LENGTH},
-)
+item_text_embedding_minilm_l6_v2 = item_text_embedding(sources.item_text_embedding_minilm_l6_v2)
+
+# Vectors of two encoders never share a view: cosine 0.95 between them is not equality.
+user_profile_embedding_v1_minilm_l6_v2_int8 = profile_embedding(sources.user_profile_embedding_v1_minilm_l6_v2_int8)
+item_text_embedding_minilm_l6_v2_int8 = item_text_embedding(sources.item_text_embedding_minilm_l6_v2_int8)

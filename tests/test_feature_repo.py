@@ -33,6 +33,8 @@ TABLES = {  # view -> the schema that its table is written with
     "user_profile_embedding_v0_minilm_l6_v2": columns.USER_PROFILE_EMBEDDING,
     "user_profile_embedding_v1_minilm_l6_v2": columns.USER_PROFILE_EMBEDDING,
     "item_text_embedding_minilm_l6_v2": columns.ITEM_TEXT,
+    "user_profile_embedding_v1_minilm_l6_v2_int8": columns.USER_PROFILE_EMBEDDING,
+    "item_text_embedding_minilm_l6_v2_int8": columns.ITEM_TEXT,
 }
 
 
