@@ -25,7 +25,6 @@ from lettingo_features.evaluation.uplift_report import (
     LANGUAGE_MODEL,
     NO_PROFILE,
     SHUFFLED,
-    SIGNIFICANT,
     STATISTICAL,
 )
 
@@ -178,9 +177,7 @@ def _uplift(uplift: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sign(comparison: Mapping[str, Any]) -> str:
-    if comparison["p_holm"] > SIGNIFICANT:
-        return "none"
-    return "better" if comparison["difference"] > 0 else "worse"
+    return {1: "better", 0: "none", -1: "worse"}[comparison["sign"]]
 
 
 def _online(online: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

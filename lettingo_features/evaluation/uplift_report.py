@@ -111,8 +111,9 @@ class UpliftReport:
         return f"{_gain(gain, content, self.n_users)}; {_against_statistics(self)}."
 
     def to_dict(self) -> dict:
-        """For JSON: the fields of the report, plus ``measures`` and ``verdict``."""
-        return {**asdict(self), "measures": list(MEASURES), "verdict": self.verdict()}
+        """For JSON: the fields of the report, ``measures`` and ``verdict``, and the ``sign`` of each comparison."""
+        comparisons = [{**asdict(each), "sign": each.sign} for each in self.comparisons]
+        return {**asdict(self), "comparisons": comparisons, "measures": list(MEASURES), "verdict": self.verdict()}
 
     def to_text(self) -> str:
         """The table for a terminal."""
