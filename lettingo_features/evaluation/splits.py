@@ -37,8 +37,10 @@ class SplitConfig(Config):
     "Top of the rating scale; None takes the largest rating of the data. Events without a rating are relevant."
     negatives: int = Field(20, ge=1)
     "Sampled negatives per training query; the test ranks every item, this only bounds the size of the training set."
-    popular_share: float = Field(0.5, ge=0, le=1)
-    "Share of the negatives drawn by popularity before the label; the rest is uniform over the available items."
+    popular_share: float = Field(0.0, ge=0, le=1)
+    """Share of the negatives drawn by popularity before the label; the rest is uniform over the available items, as the
+    test ranks them all. Popular negatives teach a ranker to distrust popularity: with half of them the row without
+    profiles fell behind plain popularity."""
     max_queries: int = Field(4_000, ge=1)
     "Training queries kept, by seeded sample."
     max_test_users: int = Field(600, ge=1)
