@@ -43,8 +43,6 @@ def lettingo() -> None:
 
 def main() -> None:
     """Run the command line; an error of ours is one paragraph on standard error and exit status 2."""
-    from pydantic import ValidationError
-
     from lettingo_features.errors import LettingoError
 
     for switch in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
@@ -54,7 +52,11 @@ def main() -> None:
     except LettingoError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
-    except ValidationError as error:
+    except ValueError as error:
+        from pydantic import ValidationError  # a ValueError; imported here because --help must stay cheap
+
+        if not isinstance(error, ValidationError):
+            raise
         wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         click.echo(f"Error: a setting of {error.title} is out of range: {wrong}. See --help.", err=True)
         sys.exit(2)

@@ -19,7 +19,7 @@ def test_help_imports_no_heavy_library():
         "import sys; from pipelines.cli import lettingo\n"
         "try: lettingo.main(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'feast', 'pandas', 'duckdb', 'transformers', 'pyarrow'} & set(sys.modules)\n"
+        "heavy = {'pydantic', 'torch', 'feast', 'pandas', 'duckdb', 'transformers', 'pyarrow'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -31,6 +31,13 @@ COMMANDS = [  # arguments                                                    say
     (["behaviour", "build"], "Give either --as-of T, or all of --start T --end T --every 30d"),
     (["behaviour", "build", "--as-of", "yesterday"], "is not an ISO 8601 time"),
     (["ingest", "nowhere"], "nowhere"),
+    (["behaviour", "build", "--as-of", "2024-01-01"], "There is no table interactions"),
+    (["behaviour", "build", "--as-of", "2999-01-01"], "lies after now"),
+    (
+        ["profiles", "generate", "--as-of", "2024-01-01", "--window-days", "0", "--release", "v0"],
+        "is out of range: days",
+    ),
+    (["ingest", "nowhere", "--map", "rating_scale=1,5", "--map", "who=uid"], "Ours is one of"),
     (["profiles", "show", "u1"], "Run 'lettingo profiles generate' first"),
     (["audit", "leakage", "nowhere.parquet"], "No labels at nowhere.parquet"),
 ]
