@@ -17,7 +17,7 @@ import click
 from pipelines.console import home_option, json_option, open_home, show
 
 WORLD_USERS, WORLD_ITEMS = 1_500, 1_200
-MAX_QUERIES, MAX_TEST_USERS = 3_000, 600
+MAX_QUERIES, MAX_TEST_USERS = 2_000, 600  # what keeps the whole demo in minutes on two cores
 BEHAVIOUR_PER_PROFILE = 3  # behaviour snapshots between two profile snapshots: counting is cheap, writing is not
 
 
