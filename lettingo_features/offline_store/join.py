@@ -91,22 +91,23 @@ class ViewJoin:
         lag = "epoch_us(c) - epoch_us(e)"
         return f"SELECT coalesce(max({lag}) <= 0 OR max({lag}) = min({lag}), true) FROM ({self._stored(span, exact)})"
 
-    def sql(self, span: Span, ordered: bool, exact: bool) -> str:
+    def sql(self, span: Span, beaten: str | None, exact: bool) -> str:
         """SQL of the join: each ``label`` once, in no order, with ``same`` and ``f0, f1, ..`` (see ``features``).
 
         Parameters
         ----------
-        ordered
-            The result of ``order_check``, or true where creation does not count: only ties must be decided first.
+        beaten
+            The name of a table with the places (``PLACE``) of the rows that ``ties`` found, "" if it found none; None
+            where ``order_check`` was false, so that more than ties must be decided.
         exact
             Match the keys themselves instead of their hash; ``same`` is then always true.
         """
         keys = self._keys()
         matched = keys if exact else ["h"]
         rows = self._stored(span, exact, payload=True)
-        if ordered:
-            rows = f"SELECT * FROM ({rows}) ANTI JOIN ({self._ties(span, exact)}) USING ({PLACE})"
-        else:
+        if beaten:
+            rows = f"SELECT * FROM ({rows}) ANTI JOIN {beaten} USING ({PLACE})"
+        elif beaten is None:
             rows = f"SELECT * FROM ({rows}) {_window(matched)} QUALIFY {UNDOMINATED}"
         on = " AND ".join([*(f"l.{key} = s.{key}" for key in matched), "l.instant >= s.v"])
         same = " AND ".join(["true", *(f"l.{key} IS NOT DISTINCT FROM s.{key}" for key in keys)])
@@ -116,8 +117,8 @@ class ViewJoin:
             f"FROM ({self._asked()}) AS l ASOF LEFT JOIN ({rows}) AS s ON {on}"
         )
 
-    def _ties(self, span: Span, exact: bool) -> str:
-        """Places of rows that a row of the same key and event beats.
+    def ties(self, span: Span, exact: bool) -> str:
+        """SQL: the places of rows that a row of the same key and event beats.
 
         Only rows whose hash of key and event occurs twice are sorted: few as a rule, and a collision adds to them
         without harm.

@@ -66,15 +66,27 @@ def _find(connection: duckdb.DuckDBPyConnection, labels: Labels, join: ViewJoin)
         return None
     span = Span(n_labels, times["min"], times["max"])
     exact = not _same_types(connection, join)
-    ordered = not join.by_created or connection.sql(join.order_check(span, exact)).fetchall()[0][0]
-    found = connection.sql(join.sql(span, ordered, exact)).to_arrow_table()
+    beaten = _beaten(connection, join, span, exact)
+    found = connection.sql(join.sql(span, beaten, exact)).to_arrow_table()
     if not pc.all(found["same"]).as_py():
-        found = connection.sql(join.sql(span, ordered, exact=True)).to_arrow_table()
+        found = connection.sql(join.sql(span, beaten, exact=True)).to_arrow_table()
     if found.num_rows != n_labels:
         raise DataError(f"the join of '{join.name}' answered {found.num_rows} of {n_labels} labels: please report this")
     place = np.empty(n_labels, dtype=np.int64)
     place[found["label"].to_numpy()] = np.arange(n_labels)
-    return found.drop_columns(["label", "same"]).take(pa.array(place))
+    # One chunk: gathering rows from many chunks costs several times as much.
+    return found.drop_columns(["label", "same"]).combine_chunks().take(pa.array(place))
+
+
+def _beaten(connection: duckdb.DuckDBPyConnection, join: ViewJoin, span: Span, exact: bool) -> str | None:
+    """What ``ViewJoin.sql`` wants to know: the table of tied rows, "" if there are none, None if ties are not all.
+
+    Most views have no ties, and the join without an anti-join is almost twice as fast, so they are looked for first.
+    """
+    if join.by_created and not connection.sql(join.order_check(span, exact)).fetchall()[0][0]:
+        return None
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE beaten AS {join.ties(span, exact)}")
+    return "beaten" if connection.sql("SELECT count(*) FROM beaten").fetchall()[0][0] else ""
 
 
 def _same_types(connection: duckdb.DuckDBPyConnection, join: ViewJoin) -> bool:

@@ -30,7 +30,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FEATURES = ("count_7d", "count_all", "mean_rating", "std_rating")
-CASES = {"user": ["user_id"], "user, item": ["user_id", "item_id"], "hot users": ["user_id"]}
+PAIR = ["user_id", "item_id"]
+CASES = {"user": ["user_id"], "user, item": PAIR, "user, item, a month of days": PAIR, "hot users": ["user_id"]}
+ROWS_PER_PAIR = {"user, item": 10, "user, item, a month of days": 30}
 YEAR_S = 365 * 86_400
 START_S = 1_600_000_000
 
@@ -39,7 +41,7 @@ def write_world(root: Path, case: str, n_labels: int, n_rows: int, seed: int = 0
     """Stored rows and labels of ``case``; labels ask for keys that exist, at any instant of the year.
 
     Ten rows per user on average; with hot users, 10 % of the users own 90 % of the rows. A pair of user and item has
-    ten rows as well (a hundred per user, ten items each): the view holds a statistic that is written again and again.
+    `ROWS_PER_PAIR` (ten items per user): the view holds a statistic that is written again and again, as every day.
     """
     draw = np.random.default_rng(seed)
     n_users = max(n_rows // 10, 10)
@@ -47,8 +49,8 @@ def write_world(root: Path, case: str, n_labels: int, n_rows: int, seed: int = 0
     if case == "hot users":
         users = np.where(draw.random(n_rows) < 0.9, draw.integers(0, n_users // 10, n_rows), users)
     items = draw.integers(0, 1_000, n_rows)
-    if case == "user, item":
-        users = users // 10
+    if case in ROWS_PER_PAIR:
+        users = draw.integers(0, max(n_rows // (10 * ROWS_PER_PAIR[case]), 1), n_rows)
         items = (users * 7 + draw.integers(0, 10, n_rows)) % 1_000
     events = (START_S + draw.integers(0, YEAR_S, n_rows)) * 1_000_000
     created = events + draw.integers(1, 6 * 3600 * 1_000_000, n_rows)
