@@ -12,10 +12,12 @@ from feast import FileSource
 from feast.data_format import ParquetFormat
 
 from lettingo_features.columns import CREATED_TIMESTAMP, EVENT_TIMESTAMP
-from lettingo_features.errors import ConfigError
+from lettingo_features.offline_store.source import UnsetVariableError
 
 if not os.environ.get("LETTINGO_HOME"):
-    raise ConfigError("LETTINGO_HOME is not set, so feast cannot find the data: export LETTINGO_HOME=$PWD/.lettingo")
+    raise UnsetVariableError(
+        "LETTINGO_HOME is not set, so feast cannot find the data: export LETTINGO_HOME=$PWD/.lettingo"
+    )
 
 OFFLINE = Path(os.environ["LETTINGO_HOME"]).absolute() / "offline"
 OWNER = "recsys"

@@ -17,7 +17,7 @@ import numpy as np
 
 from lettingo_features.config import Config
 from lettingo_features.encoding_cache import EncodingCache, digests
-from lettingo_features.errors import EncoderMismatchError, MissingExtraError, ModelError
+from lettingo_features.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -147,26 +147,6 @@ class SentenceEncoder:
             return_attention_mask=False,
             split_special_tokens=True,  # "[SEP]" in a title is five characters of text, never a control token
         )["input_ids"]
-
-
-def require_encoder(view: str, encoder_id: str, dim: int | None = None, vector_length: int | None = None) -> None:
-    """Raise EncoderMismatchError unless ``view`` is named after ``encoder_id`` and declares vectors of its length.
-
-    Parameters
-    ----------
-    dim, vector_length
-        Length of the encoder's vectors, and the one that the view's field declares; compared when both are given.
-    """
-    if not view.endswith(f"_{encoder_id}"):
-        raise EncoderMismatchError(
-            f"vectors of encoder '{encoder_id}' do not belong in view '{view}', whose name ends in another encoder. "
-            f"Encode with that one, or declare a view ..._{encoder_id} in feature_repo/views.py"
-        )
-    if dim is not None and vector_length is not None and dim != vector_length:
-        raise EncoderMismatchError(
-            f"encoder '{encoder_id}' makes vectors of length {dim}, but view '{view}' declares {vector_length}: "
-            "correct vector_lengths in feature_repo/views.py and run feast -c feature_repo apply"
-        )
 
 
 def _load(config: EncoderConfig) -> SentenceTransformer:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lettingo_features.errors import RegistryError
+from lettingo_features.errors import EncoderMismatchError, RegistryError
+from lettingo_features.home import Home
+from lettingo_features.sql import connect, quote
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -62,6 +64,26 @@ def check_registry(store: FeatureStore, repo_path: Path | str) -> None:
             f"the Feast registry is out of date in {len(differences)} object(s): {shown}{more}. "
             f"Run: feast -c {repo_path} apply"
         )
+
+
+def check_vectors(store: FeatureStore, home: Home) -> None:
+    """Raise an EncoderMismatchError if a table holds vectors of another length than its view declares.
+
+    Feast takes any vector; a ranker trained on another encoder's would be wrong without a word.
+    """
+    for view in store.list_feature_views():
+        for field in (field for field in view.schema if field.vector_length and home.parts(view.name)):
+            column = quote(field.name)
+            lengths = connect().sql(
+                f"SELECT DISTINCT len({column}) FROM {home.scan(view.name)} WHERE {column} IS NOT NULL"
+            )
+            found = {length for (length,) in lengths.fetchall()}
+            if found - {field.vector_length}:
+                raise EncoderMismatchError(
+                    f"view '{view.name}' declares vectors of length {field.vector_length}, its table holds "
+                    f"{', '.join(map(str, sorted(found)))}: encode with the encoder that the view is named after, or "
+                    "correct vector_lengths in feature_repo/views.py and run feast -c feature_repo apply"
+                )
 
 
 def _declared_properties(differences: list[PropertyDiff]) -> Iterator[str]:

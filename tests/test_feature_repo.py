@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from lettingo_features import columns
-from lettingo_features.errors import ConfigError, RegistryError
-from lettingo_features.feast_registry import check_registry, declared, registry_difference
+from lettingo_features.errors import ConfigError, EncoderMismatchError, RegistryError
+from lettingo_features.feast_registry import check_registry, check_vectors, declared, registry_difference
 from lettingo_features.feast_schema import fields
 from lettingo_features.home import Home
 
@@ -138,6 +141,28 @@ def test_home_is_not_set_when_a_configuration_is_read(file, monkeypatch):
     monkeypatch.setenv("LETTINGO_REDIS", "host:6379")
     with pytest.raises(ConfigError, match="LETTINGO_HOME is not set: export LETTINGO_HOME"):
         load_repo_config(REPO, REPO / file)
+
+
+def test_feast_says_in_one_line_that_home_is_not_set(monkeypatch):
+    monkeypatch.delenv("LETTINGO_HOME", raising=False)
+    command = [str(Path(sys.executable).with_name("feast")), "-c", str(REPO), "apply"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "export LETTINGO_HOME" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_vectors_of_another_encoder_in_a_view_are_noticed(store, home):
+    apply(store, declared(REPO))
+    table = "item_text_embedding_minilm_l6_v2"
+    schema = columns.ITEM_TEXT
+    row = {name: [None] for name in schema.names} | {"item_id": ["i1"], columns.ITEM_TEXT_EMBEDDING: [[0.5] * 384]}
+    home.write_part(table, "right", pa.table(row, schema=schema), schema)
+    check_vectors(store, home)
+    row[columns.ITEM_TEXT_EMBEDDING] = [[0.5] * 256]
+    home.write_part(table, "wrong", pa.table(row, schema=schema), schema)
+    with pytest.raises(EncoderMismatchError, match=f"'{table}' declares vectors of length 384, its table holds 256"):
+        check_vectors(store, home)
 
 
 def test_another_home_is_seen_at_once(home, tmp_path, monkeypatch):

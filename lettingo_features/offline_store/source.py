@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import duckdb
 
 from lettingo_features.errors import ConfigError, DataError, FormatError
@@ -15,11 +16,17 @@ from lettingo_features.sql import literal
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 
+class UnsetVariableError(click.ClickException, ConfigError):
+    """An environment variable is not set. Feast's command line knows click's errors and prints one line."""
+
+    exit_code = 2
+
+
 def refuse_unexpanded(text: str, where: str) -> None:
-    """Raise ConfigError if ``text`` still holds an environment variable that nobody expanded."""
+    """Raise UnsetVariableError if ``text`` still holds an environment variable that nobody expanded."""
     if variable := _VARIABLE.search(text):
         name = variable.group(1)
-        raise ConfigError(f"{where} is '{text}', but {name} is not set: export {name} and try again")
+        raise UnsetVariableError(f"{where} is '{text}', but {name} is not set: export {name} and try again")
 
 
 def resolve(path: str, repo_path: Path | None) -> Path:
