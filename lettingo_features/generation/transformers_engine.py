@@ -13,7 +13,6 @@ Three properties that ``model.generate`` does not give:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from pydantic import Field
 
 from lettingo_features.config import Config
 from lettingo_features.errors import MissingExtraError, ModelError
+from lettingo_features.generation.engine import Completion
 
 if TYPE_CHECKING:
     import torch
@@ -46,25 +46,6 @@ class EngineConfig(Config):
     """CPU threads of the whole process; None leaves torch's choice. Two beside a busy process are slower than one."""
     instruction: str = ""
     """Put before the data of each prompt; models that were trained on the bare rows need none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """One generated text.
-
-    Parameters
-    ----------
-    text
-        Without control tokens, stripped.
-    n_tokens
-        Generated, the end mark included.
-    problem
-        "" for a text that ended by itself, else "empty", "unfinished" or "repeating": the caller falls back.
-    """
-
-    text: str
-    n_tokens: int
-    problem: str
 
 
 class TransformersEngine:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 
-from lettingo_features.generation.transformers_engine import Completion, EngineConfig, TransformersEngine
+from lettingo_features.generation.engine import Completion
+from lettingo_features.generation.transformers_engine import EngineConfig, TransformersEngine
 
 _engine: TransformersEngine | None = None  # of this worker process
 

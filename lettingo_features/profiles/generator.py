@@ -64,11 +64,3 @@ class Generator(Protocol):
     def write(self, requests: Sequence[ProfileRequest], progress: Progress | None = None) -> Iterator[list[str]]:
         """Batches of texts, in the order of ``requests``: one text per request."""
         ...
-
-
-def content_id(*parts: str) -> str:
-    """sha256 (hex) over ``parts``; ("ab", "c") and ("a", "bc") differ."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{len(part)}:{part}".encode())
-    return digest.hexdigest()

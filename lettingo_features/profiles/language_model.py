@@ -14,9 +14,10 @@ from pydantic import Field
 
 from lettingo_features.config import Config
 from lettingo_features.errors import ModelError
+from lettingo_features.generation.engine import content_id
 from lettingo_features.generation.transformers_engine import EngineConfig, TransformersEngine
 from lettingo_features.generation.worker_pool import WorkerPool
-from lettingo_features.profiles.generator import ProfileRequest, Progress, content_id
+from lettingo_features.profiles.generator import ProfileRequest, Progress
 from lettingo_features.profiles.prompt import INSTRUCTION, PROMPT_VERSION, fit, render
 
 VERSION = "1"

@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import Field
 
 from lettingo_features.config import Config
+from lettingo_features.generation.engine import content_id
 from lettingo_features.generation.untrusted import clean
-from lettingo_features.profiles.generator import ProfileRequest, Progress, content_id
+from lettingo_features.profiles.generator import ProfileRequest, Progress
 
 VERSION = "1"  # part of the identity: raise it with any change to the texts
 MIN_WORDS = 25

@@ -8,7 +8,8 @@ import random
 import pytest
 
 from lettingo_features.errors import ConfigError
-from lettingo_features.profiles.generator import STYLES, ProfileRequest, content_id
+from lettingo_features.generation.engine import content_id
+from lettingo_features.profiles.generator import STYLES, ProfileRequest
 from lettingo_features.profiles.lint import lint
 from lettingo_features.profiles.statistical import StatisticalConfig, StatisticalGenerator
 
