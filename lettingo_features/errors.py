@@ -5,6 +5,7 @@
     LettingoError                 message: what, how much, and the next step
     ├── DataError                 the data is not what it says
     │   ├── FormatError           a file of an unknown, empty or unreadable format
+    │   ├── AnswerError           a model's answer does not follow its schema
     │   └── LeakageError          a training row saw the future
     ├── ConfigError               two settings clash, or one is missing
     │   ├── MissingExtraError     an optional part is not installed
@@ -27,6 +28,10 @@ class DataError(LettingoError):
 
 class FormatError(DataError):
     """A file of an unknown, empty or unreadable format."""
+
+
+class AnswerError(DataError):
+    """A model's answer does not follow its schema."""
 
 
 class LeakageError(DataError):

@@ -29,23 +29,19 @@ if TYPE_CHECKING:
 _DATA = "\ue000DATA\ue000"  # where the data stands in the rendered chat template: a private-use mark, never in data
 
 
-class EngineConfig(Config):
-    """What to load and how to generate."""
+class TransformersConfig(EngineConfig):
+    """How to load and batch; batches and threads change no text."""
 
-    model: str
-    """Local directory of a causal language model, or a hub id where the network and the user allow it."""
     batch_size: int = Field(default=128, ge=1)
     """Rows at once. At one million parameters 128 keeps a core busy; beyond it caches spill from the CPU's own."""
-    max_new_tokens: int = Field(default=96, ge=1)
-    """A row that has not ended by then is reported as unfinished."""
-    temperature: float = Field(default=0.0, ge=0.0)
-    """0 takes the likeliest token; 1 samples from the model as it is."""
     dtype: str = "float32"
     """Of the weights in memory. NOTE: bfloat16 without native support is 50 times slower on a CPU."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of the whole process; None leaves torch's choice. Two beside a busy process are slower than one."""
-    instruction: str = ""
-    """Put before the data of each prompt; models that were trained on the bare rows need none."""
+
+    def model_identity(self) -> str:
+        """The engine's identity, known without loading the model."""
+        return self.identity("transformers", model_hash(self.model), self.dtype)
 
 
 class TransformersEngine:
@@ -53,7 +49,7 @@ class TransformersEngine:
 
     ::
 
-        engine = TransformersEngine(EngineConfig(model="path/to/model", temperature=1.0))
+        engine = TransformersEngine(TransformersConfig(model="path/to/model", temperature=1.0))
         completions = engine.generate(["history: ..."], streams=[17])
 
     Raises
@@ -76,21 +72,28 @@ class TransformersEngine:
                 f"{config.model} names no end-of-text token: set eos_token_id in its generation_config.json."
             )
         self._ends = torch.tensor(ends).reshape(-1)
-        self._prefix, self._suffix = self._frame()
+        self._end_ids = frozenset(self._ends.tolist())
 
     @property
-    def context(self) -> int:
-        """Positions of the model."""
-        return int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 2048))
+    def name(self) -> str:
+        return Path(self.config.model).name
+
+    @cached_property
+    def identity(self) -> str:
+        return self.config.model_identity()
+
+    @property
+    def samples(self) -> bool:
+        return self.config.temperature > 0
 
     @property
     def prompt_budget(self) -> int:
         """Tokens that the data of one prompt may take, so that frame and answer fit into the context."""
-        return self.context - len(self._prefix) - len(self._suffix) - self.config.max_new_tokens
+        return self.frame.budget
 
     def n_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as data, without the frame of the chat template."""
-        return [len(ids) for ids in self._data_ids(texts)]
+        return self.frame.n_tokens(texts)
 
     def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Answer each prompt, shortest first.
@@ -112,37 +115,17 @@ class TransformersEngine:
         ModelError
             A prompt exceeds `prompt_budget`.
         """
-        ids = [[*self._prefix, *data, *self._suffix] for data in self._data_ids(prompts)]
-        longest = max(map(len, ids), default=0)
-        if longest + self.config.max_new_tokens > self.context:
-            raise ModelError(
-                f"A prompt of {longest} tokens and {self.config.max_new_tokens} new ones exceed the {self.context} "
-                f"positions of {self.config.model}. Shorten the prompt or lower max_new_tokens."
-            )
+        ids = self.frame.prompts(prompts)
         for rows in _equal_length_batches([len(row) for row in ids], self.config.batch_size):
+            start = monotonic()
             answers = self._decode([ids[row] for row in rows], [streams[row] for row in rows])
-            yield from zip(rows, map(self._completion, answers), strict=True)
+            seconds = monotonic() - start
+            for row, answer in zip(rows, answers, strict=True):
+                yield row, self._completion(answer, len(ids[row]), seconds)
 
-    def _frame(self) -> tuple[list[int], list[int]]:
-        """Token ids before and after the data, control tokens alive."""
-        text = f"{self.config.instruction}\n\n{_DATA}" if self.config.instruction else _DATA
-        if self.tokenizer.chat_template:
-            messages = [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        else:
-            text = f"{self.tokenizer.bos_token or ''}{text}\n"
-        before, found, after = text.partition(_DATA)
-        if not found:
-            raise ModelError(
-                f"The chat template of {self.config.model} drops the user turn: no prompt can reach the model."
-            )
-        before_ids, after_ids = self.tokenizer([before, after], add_special_tokens=False)["input_ids"]
-        return list(before_ids), list(after_ids)
-
-    def _data_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        return self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    def close(self) -> None:
+        """Free the weights."""
+        del self.model
 
     def _decode(self, ids: list[list[int]], streams: list[int]) -> list[list[int]]:
         """Return the new tokens of each row, the end mark included; rows that ended leave the batch."""
@@ -198,15 +181,17 @@ class TransformersEngine:
             stream.standard_exponential(out=row, dtype=np.float32)
         return (logits / self.config.temperature - torch.from_numpy(race).log().to(logits.device)).argmax(-1)
 
-    def _completion(self, ids: list[int]) -> Completion:
-        finished = ids[-1] in self._ends.tolist()
+    def _completion(self, ids: list[int], n_prompt_tokens: int, seconds: float) -> Completion:
+        finished = ids[-1] in self._end_ids
         text = self.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True).strip()
-        problem = "" if finished else "unfinished"
-        if not text:
-            problem = "empty"
-        elif _repeats(ids):
-            problem = "repeating"
-        return Completion(text, len(ids), problem)
+        return Completion(
+            text,
+            len(ids),
+            diagnose(text, ids, finished=finished, schema=self.config.json_schema),
+            n_prompt_tokens=n_prompt_tokens,
+            seconds=seconds,
+            cost=self.config.cost(n_prompt_tokens, len(ids)),
+        )
 
 
 def _load(config: EngineConfig) -> tuple[Any, Any]:
@@ -267,16 +252,3 @@ def _left_padded(ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor | Non
         return inputs, None, torch.arange(length).expand(len(ids), length)
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids])
     return inputs, mask, (mask.cumsum(-1) - 1).clamp(min=0)
-
-
-def _repeats(ids: Sequence[int], width: int = 6, times: int = 3) -> bool:
-    """Whether some ``width`` tokens occur ``times`` times: the loop that small models fall into.
-
-    >>> _repeats([1, 2, 3] * 9), _repeats(list(range(40)))
-    (True, False)
-    """
-    seen: dict[tuple[int, ...], int] = {}
-    for start in range(len(ids) - width + 1):
-        gram = tuple(ids[start : start + width])
-        seen[gram] = seen.get(gram, 0) + 1
-    return max(seen.values(), default=0) >= times

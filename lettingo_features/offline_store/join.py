@@ -117,18 +117,25 @@ class ViewJoin:
             f"FROM ({self._asked()}) AS l ASOF LEFT JOIN ({rows}) AS s ON {on}"
         )
 
+    def moments(self, span: Span, exact: bool) -> str:
+        """SQL: ``moment``, the 64-bit hash of key and event, of every row of use; tied rows have equal ones."""
+        return f"SELECT {self._moment()} AS moment FROM ({self._stored(span, exact)})"
+
     def ties(self, span: Span, exact: bool) -> str:
         """SQL: the places of rows that a row of the same key and event beats.
 
         Only rows whose hash of key and event occurs twice are sorted: few as a rule, and a collision adds to them
         without harm.
         """
-        rows, moment = self._stored(span, exact), f"hash({', '.join([*self._keys(), 'e'])})"
+        rows, moment = self._stored(span, exact), self._moment()
         return (
             f"SELECT {PLACE} FROM ({rows}) "
             f"WHERE {moment} IN (SELECT {moment} FROM ({rows}) GROUP BY ALL HAVING count(*) > 1) "
             f"{_window(self._keys())} QUALIFY lead(v) OVER w IS NOT DISTINCT FROM v"
         )
+
+    def _moment(self) -> str:
+        return f"hash({', '.join([*self._keys(), 'e'])})"
 
     def _keys(self) -> list[str]:
         return [f"k{n}" for n in range(len(self.keys))]

@@ -38,6 +38,10 @@ _NULLABLE = {
 """pandas types that hold nulls without turning integers into floats or booleans into objects."""
 
 
+HASHED_ROWS = 20_000_000
+"""Up to here the hashes of all rows of a view are sorted in memory, 8 bytes a row, beside DuckDB's own limit."""
+
+
 def join_views(connection: duckdb.DuckDBPyConnection, labels: Labels, joins: Sequence[ViewJoin]) -> pa.Table:
     """``labels.rows`` with the features of every view beside them: same rows, same order, one pass per view.
 
@@ -74,17 +78,26 @@ def _find(connection: duckdb.DuckDBPyConnection, labels: Labels, join: ViewJoin)
         raise DataError(f"the join of '{join.name}' answered {found.num_rows} of {n_labels} labels: please report this")
     place = np.empty(n_labels, dtype=np.int64)
     place[found["label"].to_numpy()] = np.arange(n_labels)
-    # One chunk: gathering rows from many chunks costs several times as much.
-    return found.drop_columns(["label", "same"]).combine_chunks().take(pa.array(place))
+    return _gathered(found.drop_columns(["label", "same"]).combine_chunks(), pa.array(place))
+
+
+def _gathered(table: pa.Table, rows: pa.Array) -> pa.Table:
+    """``table`` at ``rows``, which are known to be in bounds: checking them column by column costs half the time."""
+    return pa.table({name: pc.take(table[name], rows, boundscheck=False) for name in table.column_names})
 
 
 def _beaten(connection: duckdb.DuckDBPyConnection, join: ViewJoin, span: Span, exact: bool) -> str | None:
     """What ``ViewJoin.sql`` wants to know: the table of tied rows, "" if there are none, None if ties are not all.
 
-    Most views have no ties, and the join without an anti-join is almost twice as fast, so they are looked for first.
+    Most views have no ties, and the join without an anti-join is almost twice as fast, so they are looked for first:
+    where no two rows share the hash of key and event, by a sort of the hashes, which is cheaper than grouping them.
     """
     if join.by_created and not connection.sql(join.order_check(span, exact)).fetchall()[0][0]:
         return None
+    if connection.sql(f"SELECT count(*) FROM {join.source.scan()}").fetchall()[0][0] <= HASHED_ROWS:
+        moments = np.sort(connection.sql(join.moments(span, exact)).to_arrow_table()["moment"].to_numpy())
+        if (moments[1:] != moments[:-1]).all():
+            return ""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE beaten AS {join.ties(span, exact)}")
     return "beaten" if connection.sql("SELECT count(*) FROM beaten").fetchall()[0][0] else ""
 

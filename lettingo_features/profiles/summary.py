@@ -136,9 +136,13 @@ def summaries(batch: pa.RecordBatch | pa.Table) -> Iterator[tuple[str, dict[str,
     return zip(batch.column(c.USER_ID).to_pylist(), facts, strict=True)
 
 
-def _query(items_sql: str, config: SummaryConfig) -> str:
-    return f"""
-    WITH versions AS (  -- the union adds, as nulls, whichever of these columns the items lack
+def seen_sql(items_sql: str, config: SummaryConfig) -> str:
+    """Common table expressions that end with ``seen``: each row of ``windows`` with what its item is and how it went.
+
+    ``seen`` has cutoff, user_id, item_id, event_timestamp, position, segment, rating (double), title ('' for none),
+    categories (list, without empty names) and sentiment (one of `SENTIMENTS`). See `summarise` for ``items_sql``.
+    """
+    return f"""versions AS (  -- the union adds, as nulls, whichever of these columns the items lack
         SELECT * FROM {items_sql}
         UNION ALL BY NAME SELECT CAST(NULL AS VARCHAR) AS item_id, CAST(NULL AS VARCHAR) AS title,
             CAST(NULL AS VARCHAR[]) AS categories, CAST(NULL AS TIMESTAMPTZ) AS created_timestamp WHERE false
@@ -146,15 +150,20 @@ def _query(items_sql: str, config: SummaryConfig) -> str:
         SELECT item_id, title, categories FROM versions
         QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY created_timestamp DESC NULLS LAST, title) = 1
     ), seen AS (
-        SELECT w.cutoff, w.user_id, w.event_timestamp, w.position, CAST(w.rating AS DOUBLE) AS rating,
-            coalesce(i.title, '') AS title,
+        SELECT w.cutoff, w.user_id, w.item_id, w.event_timestamp, w.position, w.segment,
+            CAST(w.rating AS DOUBLE) AS rating, coalesce(i.title, '') AS title,
             list_filter(coalesce(i.categories, []), lambda name: name <> '') AS categories,
             CASE WHEN w.rating IS NULL THEN 'engaged'
                 WHEN CAST(w.rating AS DOUBLE) / {config.rating_max} >= {config.liked_from} THEN 'liked'
                 WHEN CAST(w.rating AS DOUBLE) / {config.rating_max} < {config.disliked_below} THEN 'disliked'
                 ELSE 'neutral' END AS sentiment
         FROM windows w LEFT JOIN catalogue i USING (item_id)
-    ), counted AS (
+    )"""
+
+
+def _query(items_sql: str, config: SummaryConfig) -> str:
+    return f"""
+    WITH {seen_sql(items_sql, config)}, counted AS (
         SELECT cutoff, user_id, name, count(*) AS n,
             count(*) FILTER (sentiment = 'liked') AS liked, count(*) FILTER (sentiment = 'disliked') AS disliked
         FROM (SELECT cutoff, user_id, sentiment, unnest(list_distinct(categories)) AS name FROM seen)
