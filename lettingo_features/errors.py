@@ -12,6 +12,7 @@
     │   └── RegistryError         the Feast registry does not match the feature repository
     ├── ModelError                a model directory cannot be read or does not fit
     │   └── EncoderMismatchError  vectors of one encoder met a view of another
+    ├── LedgerError               the ledger of model calls or its stored answers cannot be read or written
     └── ServingError              the online store or its server did not answer as it must
 """
 
@@ -59,6 +60,10 @@ class ModelError(LettingoError):
 
 class EncoderMismatchError(ModelError):
     """Vectors of one encoder met a view of another."""
+
+
+class LedgerError(LettingoError):
+    """The ledger of model calls or its stored answers cannot be read or written."""
 
 
 class ServingError(LettingoError):
