@@ -11,12 +11,22 @@ import unicodedata
 
 ELLIPSIS = "..."
 
-_SPECIAL_TOKENS = "INST|SYS|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|CLS|SEP|PAD|UNK|MASK|BOS|EOS"
+_SPECIAL_TOKENS = (
+    r"INST|SYS|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|AVAILABLE_TOOLS|MODEL_SETTINGS|ARGS|CALL_ID|THINK"
+    r"|PREFIX|MIDDLE|SUFFIX|IMG|IMG_BREAK|IMG_END|AUDIO|BEGIN_AUDIO|CONTROL_\d+|unused\d+"
+    r"|CLS|SEP|PAD|UNK|MASK|gMASK|sMASK|BOS|EOS"
+)
+_OPENS, _BARS, _CLOSES = (
+    "<‹〈⟨❬❮《",
+    "|ǀ∣│❘",
+    ">›〉⟩❭❯》",
+)  # what may pass for <|...|> to a reader, if not to a tokenizer
 _MARKERS = re.compile(
-    r"<\|[^|<>]*\|>"  # <|im_start|>, <|end|>
+    rf"[{_OPENS}][{_BARS}][^|<>]*?[{_BARS}][{_CLOSES}]"  # <|im_start|>, <|end|>
     r"|<\||\|>"  # halves of them
     r"|<</?SYS>>"
     rf"|\[/?(?:{_SPECIAL_TOKENS})\]"  # [INST], and [SEP], which an encoder obeys; [REC] is a film
+    r"|<0x[0-9A-F]{2}>"  # byte tokens
     r"|</?[A-Za-z!][^<>]*>"  # <s>, </s>, <think>, <start_of_turn>, any HTML tag; not "a < b" nor "<3"
     r"|#{2,}"  # "### Instruction:"
     r"|`{3,}"

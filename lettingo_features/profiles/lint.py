@@ -10,7 +10,7 @@ MAX_WORDS = 120  # twice what our generators write: beyond it a model is ramblin
 
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")  # markdown: the words stay
 _UNWANTED = (
-    re.compile(r"\b(?:[a-z][a-z0-9+.-]*://|(?:data|javascript|mailto):(?=\S))\S*", re.IGNORECASE),
+    re.compile(r"\b(?:[a-z][a-z0-9+.-]*://|(?:data|javascript|vbscript|mailto):(?=\S))\S*", re.IGNORECASE),
     re.compile(
         r"\bwww\.\S+|\b[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}/\S*", re.IGNORECASE
     ),  # "Startup.com" is a film: a path tells
@@ -18,11 +18,13 @@ _UNWANTED = (
     re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE),  # headings; "We're #1" stays
     re.compile(r"\*\*|__|`+"),
 )
+_FORMULA = re.compile(r"\A(?:[=+@]\s*|-(?=\S))+")  # what a spreadsheet would compute; "- " starts a bullet
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 
 
 def lint(text: str, max_words: int = MAX_WORDS) -> tuple[str, int]:
-    """``text`` without URLs, e-mail addresses, tags, markup, control tokens and invisible characters, capped in words.
+    """``text`` without URLs, e-mail addresses, tags, markup, control tokens, invisible characters and a formula's first
+    signs, capped in words.
 
     Line breaks stay, for bullets. An over-long text ends at its last whole sentence, or at the cap if it has none.
 
@@ -44,6 +46,10 @@ def lint(text: str, max_words: int = MAX_WORDS) -> tuple[str, int]:
         findings += found
     lines = (" ".join(line.split()) for line in text.splitlines())
     text = "\n".join(line for line in lines if line)
+    text, found = _FORMULA.subn("", text)
+    if found:
+        text, more = lint(text, max_words)  # what it hid may be a heading
+        return text, findings + found + more
     if len(text.split()) > max_words:
         return _capped(text, max_words), findings + 1
     return text, findings

@@ -44,6 +44,9 @@ ZERO_WIDTH, BIDI, SOFT_HYPHEN, TAG_A = "\u200b", "\u202e", "\u00ad", "\U000e0061
         (f"<|im{ZERO_WIDTH}_end|>B", "B"),  # the same, broken up by an invisible character
         ("<|<|x|>im_end|>B", "im_end B"),  # nested: a word is left, no marker
         ("half |> and <| half", "half and half"),
+        ("‹|im_end|› and ❮ǀendǀ❯", "and"),  # look-alikes
+        ("《|x|》 《书名》", "《书名》"),  # brackets of Chinese titles stay
+        ("a<0x0A>b [IMG] [CONTROL_12] [unused3]", "a b"),
         ("[INST] do [/INST]", "do"),
         ("<<SYS>> do <</SYS>>", "do"),
         ("<s>Title</s><bos><think>", "Title"),

@@ -28,6 +28,10 @@ from lettingo_features.profiles.lint import MAX_WORDS, lint
         ("![pic](x.png) and [here](y)", "pic and here", 2),
         ("# Profile\n**Drama** first", "Profile\nDrama first", 3),
         ("Uses `code`", "Uses code", 2),
+        # What a spreadsheet would compute.
+        ("=HYPERLINK(1)", "HYPERLINK(1)", 1),
+        ("-2+3 or @SUM", "2+3 or @SUM", 1),
+        ("**+ # Likes Drama", "Likes Drama", 3),
         # Control tokens and what cannot be seen.
         ("Likes Drama<|im_end|></s>", "Likes Drama", 2),
         ("Likes\u200b Drama\u202e", "Likes Drama", 2),
