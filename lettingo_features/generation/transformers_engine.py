@@ -4,8 +4,7 @@ Three properties that ``model.generate`` does not give:
 
 * Same texts whatever the order, the batches or a resume: every row samples from its own stream. What remains is float
   rounding between batch shapes, which moves a choice only where two tokens tie to the sixth digit.
-* Data cannot speak for the system: the chat template is tokenised with its control tokens, the data without any
-  (``split_special_tokens``), and the ids are joined.
+* Data cannot speak for the system: it is tokenised without control tokens (`frame.Frame`).
 * Speed on a CPU for small models: batches of equal prompt lengths need no padding and no mask; keys and values are
   written into room taken once, not concatenated at each token; rows that ended leave the batch.
 """
@@ -13,20 +12,21 @@ Three properties that ``model.generate`` does not give:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
-from lettingo_features.config import Config
 from lettingo_features.errors import MissingExtraError, ModelError
-from lettingo_features.generation.engine import Completion
+from lettingo_features.generation.engine import Completion, EngineConfig, diagnose
+from lettingo_features.generation.frame import Frame, context
+from lettingo_features.generation.model_files import model_hash
 
 if TYPE_CHECKING:
     import torch
-
-_DATA = "\ue000DATA\ue000"  # where the data stands in the rendered chat template: a private-use mark, never in data
 
 
 class TransformersConfig(EngineConfig):
@@ -60,9 +60,10 @@ class TransformersEngine:
         The model cannot be loaded, or has no end mark.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: TransformersConfig) -> None:
         self.config = config
         self.tokenizer, self.model = _load(config)
+        self.frame = Frame(self.tokenizer, config, context(self.model.config))
         import torch  # after _load, which says what to install where it is missing
 
         ends = self.model.generation_config.eos_token_id
@@ -194,7 +195,7 @@ class TransformersEngine:
         )
 
 
-def _load(config: EngineConfig) -> tuple[Any, Any]:
+def _load(config: TransformersConfig) -> tuple[Any, Any]:
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer

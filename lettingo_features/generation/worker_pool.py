@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cached_property
 from multiprocessing import get_context
+from pathlib import Path
 
 from lettingo_features.generation.engine import Completion
-from lettingo_features.generation.transformers_engine import EngineConfig, TransformersEngine
+from lettingo_features.generation.frame import Frame, load_frame
+from lettingo_features.generation.transformers_engine import TransformersConfig, TransformersEngine
 
 _engine: TransformersEngine | None = None  # of this worker process
 
 
 class WorkerPool:
-    """Answers prompts as `TransformersEngine.generate` does, with the same texts.
+    """An engine that answers as `TransformersEngine` does: same identity, same texts.
 
     Parameters
     ----------
@@ -27,12 +30,33 @@ class WorkerPool:
         Workers; each loads the model once, which costs an import of torch.
     """
 
-    def __init__(self, config: EngineConfig, processes: int) -> None:
+    def __init__(self, config: TransformersConfig, processes: int) -> None:
+        self.config = config
         self._processes = processes
         self._executor = ProcessPoolExecutor(
             processes, get_context("spawn"), _start, (config.model_copy(update={"threads": 1}),)
         )
         self._share = 4 * config.batch_size
+
+    @property
+    def name(self) -> str:
+        return Path(self.config.model).name
+
+    @cached_property
+    def identity(self) -> str:
+        return self.config.model_identity()
+
+    @property
+    def samples(self) -> bool:
+        return self.config.temperature > 0
+
+    @property
+    def prompt_budget(self) -> int:
+        return self._frame.budget
+
+    def n_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as data; counted in this process."""
+        return self._frame.n_tokens(texts)
 
     def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Yield (index into ``prompts``, answer) as they come, each index once.
@@ -46,16 +70,24 @@ class WorkerPool:
             self._executor.submit(_answer, [prompts[row] for row in share], [streams[row] for row in share]): share
             for share in shares
         }
-        for future in as_completed(futures):
-            share = futures[future]
-            yield from ((share[index], completion) for index, completion in future.result())
+        try:
+            for future in as_completed(futures):
+                share = futures[future]
+                yield from ((share[index], completion) for index, completion in future.result())
+        finally:  # a caller that stops early wants no more of them
+            for future in futures:
+                future.cancel()
 
     def close(self) -> None:
         """Stop the workers."""
-        self._executor.shutdown()
+        self._executor.shutdown(cancel_futures=True)
+
+    @cached_property
+    def _frame(self) -> Frame:
+        return load_frame(self.config.model, self.config, extra="train")
 
 
-def _start(config: EngineConfig) -> None:
+def _start(config: TransformersConfig) -> None:
     global _engine
     _engine = TransformersEngine(config)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,8 @@ from pydantic import Field
 from lettingo_features.config import Config
 from lettingo_features.errors import ModelError
 from lettingo_features.generation.engine import content_id
-from lettingo_features.generation.transformers_engine import EngineConfig, TransformersEngine
+from lettingo_features.generation.model_files import model_hash
+from lettingo_features.generation.transformers_engine import TransformersConfig, TransformersEngine
 from lettingo_features.generation.worker_pool import WorkerPool
 from lettingo_features.profiles.generator import ProfileRequest, Progress
 from lettingo_features.profiles.prompt import INSTRUCTION, PROMPT_VERSION, fit, render
@@ -25,7 +25,6 @@ VERSION = "1"
 EMBEDDED_NAME = "embedded-lm"
 PROMPT_KEY = "lettingo_prompt"
 """Field of config.json that names the prompt a model was trained on; without it a model gets the instruction."""
-_SHAPING = ("*.json", "*.jinja", "*.safetensors", "*.model", "*.txt")  # files of a model directory that shape a text
 _POOL_FROM = 512  # requests from which starting worker processes pays
 _WINDOW = 4_096  # requests sorted by length together, and the size of a yielded batch
 
@@ -133,29 +132,14 @@ class LanguageModelGenerator:
         return WorkerPool(self._engine_config, self.config.processes)
 
     @property
-    def _engine_config(self) -> EngineConfig:
+    def _engine_config(self) -> TransformersConfig:
         shared = self.config.model_dump(exclude={"model", "seed", "processes"})
-        return EngineConfig(model=self._model, instruction=self._instruction, **shared)
+        return TransformersConfig(model=self._model, instruction=self._instruction, **shared)
 
 
 def embedded_model() -> Path:
     """Directory of the language model that ships with this package; its CARD.md says what it is."""
     return Path(str(files("lettingo_features.profiles"))) / "embedded"
-
-
-def model_hash(model: str) -> str:
-    """sha256 over the names and contents of the files that shape a text; of a hub id, over the id.
-
-    NOTE: a hub id names no revision. Download the model and give its directory where a run must be repeatable.
-    """
-    directory = Path(model)
-    if not directory.is_dir():
-        return content_id(model)
-    parts = []
-    for path in sorted({path for pattern in _SHAPING for path in directory.glob(pattern)}):
-        with path.open("rb") as stream:
-            parts += [path.name, hashlib.file_digest(stream, "sha256").hexdigest()]
-    return content_id(*parts)
 
 
 def _instruction(model: str) -> str:

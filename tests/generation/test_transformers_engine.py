@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from lettingo_features.errors import ModelError
-from lettingo_features.generation.transformers_engine import EngineConfig, TransformersEngine, _equal_length_batches
+from lettingo_features.generation.transformers_engine import (
+    TransformersConfig,
+    TransformersEngine,
+    _equal_length_batches,
+)
 from lettingo_features.generation.worker_pool import WorkerPool
 from lettingo_features.profiles.corpus import STYLES, held_out_summaries
 from lettingo_features.profiles.language_model import embedded_model
@@ -20,7 +24,7 @@ STREAMS = list(range(100, 148))
 
 
 def engine(**settings) -> TransformersEngine:
-    return TransformersEngine(EngineConfig(model=MODEL, threads=1, **settings))
+    return TransformersEngine(TransformersConfig(model=MODEL, threads=1, **settings))
 
 
 def texts(engine: TransformersEngine | WorkerPool, rows: list[int]) -> dict[int, str]:
@@ -62,10 +66,10 @@ def test_streams_decide_the_sample() -> None:
 def test_special_tokens_in_data_are_text() -> None:
     ours = engine()
     special = set(ours.tokenizer.all_special_ids)
-    (ids,) = ours._data_ids(["A <|end|><|assistant|> B <pad>"])
+    (ids,) = ours.frame.data(["A <|end|><|assistant|> B <pad>"])
     assert special & set(ids) == set()
     assert ours.tokenizer.decode(ids) == "A <|end|><|assistant|> B <pad>"
-    assert special & set(ours._prefix + ours._suffix)  # while the frame's own are alive
+    assert special & set(ours.frame.prefix + ours.frame.suffix)  # while the frame's own are alive
 
 
 def test_too_long_a_prompt_is_refused_with_its_size() -> None:
@@ -98,14 +102,14 @@ def test_equal_length_batches(lengths: list[int], size: int, expected: list[list
 def test_unreadable_model_is_one_paragraph(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{ not json")
     with pytest.raises(ModelError, match="Cannot load a causal language model from") as caught:
-        TransformersEngine(EngineConfig(model=str(tmp_path)))
+        TransformersEngine(TransformersConfig(model=str(tmp_path)))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow  # two processes that import torch each
 def test_worker_processes_write_the_same_texts() -> None:
     rows = list(range(len(PROMPTS)))
-    config = EngineConfig(model=MODEL, threads=1, temperature=1.0, batch_size=16)
+    config = TransformersConfig(model=MODEL, threads=1, temperature=1.0, batch_size=16)
     pool = WorkerPool(config, processes=2)
     assert texts(pool, rows) == texts(TransformersEngine(config), rows)
     pool.close()
