@@ -30,6 +30,13 @@ class Home:
         self.reports = self.root / "reports"
         self.cache = self.root / "cache"
         self.spill = self.root / "spill"
+        self.generation = self.root / "generation"
+        self.runners = self.root / "runners"
+
+    @property
+    def ledger_url(self) -> str:
+        """Where the ledger of model calls is unless somebody names a server."""
+        return f"sqlite:///{self.root / 'ledger.db'}"
 
     def create(self) -> Home:
         """Make the directories that are missing; return self."""
@@ -77,6 +84,16 @@ def write_parquet(target: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sc
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
+        _flush_names(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def _flush_names(directory: Path) -> None:
+    """After this a rename in ``directory`` outlives a power cut, not only a killed process."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

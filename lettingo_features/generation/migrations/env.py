@@ -1,0 +1,10 @@
+"""What alembic runs for an upgrade: on the connection and in the transaction that `database.Database` opened."""
+
+from alembic import context
+
+from lettingo_features.generation.ledger_tables import VERSION_TABLE, metadata
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=metadata, version_table=VERSION_TABLE
+)
+context.run_migrations()
