@@ -89,8 +89,9 @@ n_dropped_references=1, n_dropped_claims=0, n_lint=0)
         answer = _Answer.model_validate_json(text.strip(_WHITE))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise AnswerError(f"{where}: {first['msg']}" if where else first["msg"]) from None  # no model text in it
+        place = first["loc"][:-1] if first["type"] == "extra_forbidden" else first["loc"]  # not the key: it is answer
+        where = ".".join(map(str, place))
+        raise AnswerError(f"{where}: {first['msg']}" if where else first["msg"]) from None
     except ValueError:  # lone surrogates
         raise AnswerError("The answer is not UTF-8 text.") from None
     profile, n_lint = lint(answer.profile)

@@ -89,10 +89,21 @@ def test_at_the_caps_and_with_white_space_around() -> None:
     assert len(parse(f"\n {full}\n", n_rows=MAX_SUPPORT).claims) == MAX_CLAIMS
 
 
-def test_the_reason_quotes_nothing_of_the_answer() -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"profile":"a","claims":"EVIL"}', "claims: Input should be a valid array"),
+        ('{"profile":"a","claims":[],"EVIL":1}', "Extra inputs are not permitted"),
+        (
+            '{"profile":"a","claims":[{"claim":"b","interactions":[1],"EVIL":1}]}',
+            "claims.0: Extra inputs are not permitted",
+        ),
+    ],
+)
+def test_the_reason_quotes_nothing_of_the_answer(text: str, reason: str) -> None:
     with pytest.raises(AnswerError) as refusal:
-        parse('{"profile":"a","claims":"EVIL"}', n_rows=1)
-    assert "EVIL" not in str(refusal.value) and "claims" in str(refusal.value)
+        parse(text, n_rows=1)
+    assert str(refusal.value) == reason
 
 
 def test_schema_is_closed_bounded_and_without_references() -> None:
@@ -114,7 +125,9 @@ def test_schema_is_closed_bounded_and_without_references() -> None:
 
 
 def test_a_constrained_decoder_accepts_what_the_parser_accepts() -> None:
-    xgrammar = pytest.importorskip("xgrammar", reason="xgrammar compiles the schema; it comes with the extra 'train'")
+    xgrammar = pytest.importorskip(
+        "xgrammar", reason="xgrammar compiles the schema; transformers decodes under it with the extra 'train'"
+    )
     grammar = xgrammar.Grammar.from_json_schema(json_schema(), any_whitespace=False, separators=(",", ":"))
     compact = json.dumps(json.loads(answer(("likes Dramas", [1, 12]))), separators=(",", ":"))
     assert xgrammar.testing._is_grammar_accept_string(grammar, compact)
