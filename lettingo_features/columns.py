@@ -36,6 +36,7 @@ N_INTERACTIONS = "n_interactions"
 WINDOW_DIGEST = "window_digest"
 GENERATOR = "generator"
 GENERATOR_ID = "generator_id"
+CALL_KEY = "call_key"
 PROFILE_TEXT = "profile_text"
 PROFILE_EMBEDDING = "profile_embedding"
 ITEM_TEXT_EMBEDDING = "item_text_embedding"
@@ -146,7 +147,20 @@ USER_PROFILE_META = pa.schema(
         pa.field(N_INTERACTIONS, pa.int64()),
         pa.field("profile_n_words", pa.int64()),
         pa.field("profile_n_lint", pa.int64()),  # lint findings removed from or kept out of the text
+        pa.field("profile_n_claims", pa.int64()),  # statements that name their interactions; 0 for free text
+        pa.field("profile_n_dropped", pa.int64()),  # claims and references that named no interaction of the window
+        pa.field(CALL_KEY, pa.string()),  # the ledger's key of the call that wrote the text; '' without a call
         *PROFILE_PROVENANCE.fields(),
+    ]
+)
+
+USER_PROFILE_CLAIMS = pa.schema(
+    [
+        pa.field(USER_ID, pa.string()),
+        *_TIMES,
+        pa.field("position", pa.int64()),  # 1 = first claim of the profile
+        pa.field("claim", pa.string()),
+        pa.field("item_ids", STRINGS),  # of the supporting interactions, newest first
     ]
 )
 

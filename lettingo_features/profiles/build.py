@@ -1,25 +1,39 @@
-"""Profiles as of a cutoff: windows -> summaries -> texts -> vectors -> three feature tables.
+"""Profiles as of a cutoff: windows -> summaries -> texts -> vectors -> feature tables.
 
 Incremental: a user whose newest published window has the same digest costs nothing, so snapshots at an interval only
 pay for users who changed. Resumable: chunks are written as parts named by their content's keys, the meta part last,
-so a run killed at any point leaves every table readable and the next run does only what is missing.
+so a run killed at any point leaves every table readable and the next run does only what is missing. Two runs of one
+release may work side by side: the ledger shares the calls out, and what one has written the other leaves alone.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
-from lettingo_features.columns import GENERATOR, GENERATOR_ID, N_INTERACTIONS, USER_ID, WINDOW_DIGEST
+from lettingo_features.columns import (
+    CALL_KEY,
+    GENERATOR,
+    GENERATOR_ID,
+    ITEM_ID,
+    N_INTERACTIONS,
+    PROFILE_PROVENANCE,
+    USER_ID,
+    WINDOW_DIGEST,
+)
 from lettingo_features.config import Config
 from lettingo_features.data.ingest import latest_items_sql
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import Home
-from lettingo_features.profiles.generator import Generator, ProfileRequest
+from lettingo_features.profiles.build_report import ProfileBuildReport, Stopwatch, spread
+from lettingo_features.profiles.generator import Draft, Generator, ProfileRequest
+from lettingo_features.profiles.history import ROWS, history_rows
 from lettingo_features.profiles.lint import lint
+from lettingo_features.profiles.refresh import RefreshPolicy
 from lettingo_features.profiles.release import Release
 from lettingo_features.profiles.summary import SummaryConfig, rating_scale, summarise
 from lettingo_features.profiles.summary import summaries as as_facts
@@ -43,36 +57,11 @@ class ProfileBuildConfig(Config):
     style: str = "narrative"
     "Style asked of the language model, one of profiles.generator.STYLES."
     chunk_size: int = 2_048
-    "Users per written part: what a killed run repeats at most."
+    "Users per written part."
+    refresh: RefreshPolicy = RefreshPolicy()
+    "When a changed window is worth a new text; may change from run to run."
     memory_limit: str = "1GB"
     "DuckDB's share of memory; larger windows spill to disk."
-
-
-class ProfileBuildReport(Config):
-    """What one build did, summed over its cutoffs."""
-
-    release: str
-    cutoffs: tuple[datetime, ...]
-    users_seen: int
-    "User snapshots with a non-empty window."
-    users_unchanged: int
-    "Of these, skipped: the newest published text already reads the same window."
-    written: dict[str, int]
-    "Texts written, by generator name."
-    fallbacks: int
-    "Texts of the language model that were empty after lint; the statistical text took their place."
-    lint_findings: int
-    seconds: dict[str, float]
-    "Wall seconds by stage: windows, text, encode, write."
-
-    def to_text(self) -> str:
-        """Two lines for a terminal."""
-        written = ", ".join(f"{count:,} by {name}" for name, count in sorted(self.written.items())) or "none"
-        spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
-        return (
-            f"{self.users_seen:,} windows at {len(self.cutoffs)} cutoffs: {self.users_unchanged:,} unchanged, skipped; "
-            f"texts written: {written}; {self.fallbacks:,} fell back, {self.lint_findings:,} lint findings\n{spent}"
-        )
 
 
 class ProfileBuild:
@@ -97,8 +86,9 @@ class ProfileBuild:
         self, home: Home, config: ProfileBuildConfig, cold: Generator, warm: Generator, encoder: SentenceEncoder
     ) -> None:
         self.home, self.config, self.cold, self.warm, self.encoder = home.create(), config, cold, warm, encoder
-        self._counts = {"users_seen": 0, "users_unchanged": 0, "fallbacks": 0, "lint_findings": 0}
-        self._written: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
+        self._n_words: list[int] = []
+        self._written: Counter[str] = Counter()
         self._seconds = {"windows": 0.0, "text": 0.0, "encode": 0.0, "write": 0.0}
 
     def run(
@@ -121,31 +111,32 @@ class ProfileBuild:
         Raises
         ------
         ConfigError
-            A cutoff lies in the future, or another run holds the release.
+            A cutoff lies in the future, or the release was built with other settings.
         """
         clock = (lambda: now) if now else (lambda: datetime.now(UTC))
         cutoffs = sorted(cutoffs)
         if cutoffs and cutoffs[-1] > clock():
             raise ConfigError(f"The cutoff {cutoffs[-1]} lies after now ({clock()}): a window cannot read the future.")
         self._users = None if users is None else pa.table({USER_ID: users})
-        with Release(self.home, self.config.release).lock():
-            self._release = Release(self.home, self.config.release)  # read again: the last holder may have written
+        self._release = Release(self.home, self.config.release)
+        with self._release.lock():
             self._summary = SummaryConfig(rating_max=self._register(cutoffs))
             drop_orphans(self.home, self.config.release, self.encoder.encoder_id)
-            for cutoff in cutoffs:
-                self._run_cutoff(cutoff, backfill, clock, progress or _silent)
+        for cutoff in cutoffs:
+            self._run_cutoff(cutoff, backfill, clock, progress or _silent)
         return ProfileBuildReport(
             release=self.config.release,
             cutoffs=tuple(cutoffs),
             written=self._written,
+            words=spread(self._n_words),
             seconds={stage: round(spent, 3) for stage, spent in self._seconds.items()},
-            **self._counts,
+            **{name: self._counts[name] for name in _COUNTS},
         )
 
     def _register(self, cutoffs: Sequence[datetime]) -> float:
         """Keep or check the release's identity; return its rating scale, read before the first cutoff it ever had."""
         identity = {
-            "config": self.config.model_dump(mode="json", exclude={"chunk_size", "memory_limit"}),
+            "config": self.config.model_dump(mode="json", exclude={"chunk_size", "memory_limit", "refresh"}),
             "cold": self.cold.generator_id,
             "warm": self.warm.generator_id,
             "warm_name": self.warm.name,
@@ -160,21 +151,46 @@ class ProfileBuild:
         return self._release.register(identity, scale)
 
     def _run_cutoff(self, cutoff: datetime, backfill: bool, clock: Callable[[], datetime], progress) -> None:
-        with _Stopwatch(self._seconds, "windows"):
-            connection = connect(self.home.spill, self.config.memory_limit)
-            changed, summaries = self._changed(connection, cutoff)
-            connection.close()
-        on_time = backfill and not self._release.is_finished(cutoff)
-        published = cutoff + timedelta(seconds=self.config.window.publish_lag_s) if on_time else None
+        with Stopwatch(self._seconds, "windows"):
+            changed, requests = self._changed(cutoff)
+        known, pending = self._meta_parts(), self._counts["users_pending"]
         for start in range(0, changed.num_rows, self.config.chunk_size):
-            rows = changed.slice(start, self.config.chunk_size)
-            self._write_chunk(cutoff, published, clock, rows, summaries.slice(start, self.config.chunk_size))
-            progress(start + rows.num_rows, changed.num_rows)
-        if self._users is None:
-            self._release.finish(cutoff)
+            end = min(start + self.config.chunk_size, changed.num_rows)
+            with Stopwatch(self._seconds, "text"):
+                texts = self._texts(requests(start, end))
+            with self._release.lock():
+                on_time = backfill and not self._release.is_finished(cutoff)
+                published = cutoff + timedelta(seconds=self.config.window.publish_lag_s) if on_time else None
+                rows = changed.slice(start, end - start)
+                wanted = [text.writer is not None for text in texts]
+                before = self._meta_parts()
+                if before != known:  # another run wrote meanwhile
+                    wanted = [a and b for a, b in zip(wanted, self._still_wanted(cutoff, rows), strict=True)]
+                if any(wanted):
+                    chosen = [text for text, is_wanted in zip(texts, wanted, strict=True) if is_wanted]
+                    self._write_chunk(cutoff, published, clock, rows.filter(pa.array(wanted)), chosen)
+                    known |= self._meta_parts() - before
+            progress(end, changed.num_rows)
+        if self._users is None and self._counts["users_pending"] == pending:
+            with self._release.lock():
+                self._release.finish(cutoff)
 
-    def _changed(self, connection, cutoff: datetime) -> tuple[pa.Table, pa.Table]:
-        """Users whose window differs from their newest published one, and their summaries, in the same order."""
+    def _meta_parts(self) -> frozenset[str]:
+        return frozenset(path.name for path in self.home.parts(meta_table(self.config.release)))
+
+    def _still_wanted(self, cutoff: datetime, rows: pa.Table) -> list[bool]:
+        """Which of ``rows`` no other run has published since."""
+        connection = connect(self.home.spill, self.config.memory_limit)
+        published = connection.sql(self._published_sql(cutoff)).to_arrow_table()
+        digests = dict(zip(published[USER_ID].to_pylist(), published[WINDOW_DIGEST].to_pylist(), strict=True))
+        return [
+            digests.get(user_id) != digest
+            for user_id, digest in zip(rows[USER_ID].to_pylist(), rows[WINDOW_DIGEST].to_pylist(), strict=True)
+        ]
+
+    def _changed(self, cutoff: datetime) -> tuple[pa.Table, Callable[[int, int], list[ProfileRequest]]]:
+        """Users who are due a text, and a function that makes the requests of a range of them."""
+        connection = connect(self.home.spill, self.config.memory_limit)
         interactions = self.home.scan("interactions")
         create_windows(connection, interactions, [cutoff], self.config.window)
         if self._users is not None:
@@ -182,24 +198,46 @@ class ProfileBuild:
             connection.execute(f"DELETE FROM {WINDOWS} WHERE user_id NOT IN (SELECT user_id FROM wanted)")
         connection.register("digests", window_digests(connection).to_arrow_table())
         connection.execute(f"CREATE TEMP TABLE published AS {self._published_sql(cutoff)}")
-        seen = connection.execute("SELECT count(*) FROM digests").fetchall()[0][0]
+        due = self.config.refresh.due_sql(
+            "coalesce(fresh.n, 0)", "(epoch_us(digests.cutoff) - epoch_us(published.event_timestamp)) / 86400e6"
+        )
         changed = connection.sql(
-            """
+            f"""
+            WITH fresh AS (
+                SELECT user_id, count(*) AS n FROM {WINDOWS} JOIN published USING (user_id)
+                WHERE {WINDOWS}.event_timestamp > published.source_max_ts GROUP BY user_id
+            )
             SELECT digests.user_id, digests.n_interactions, digests.source_max_ts, digests.window_digest,
-                   coalesce(published.event_timestamp = digests.cutoff, false) AS replaces
-            FROM digests LEFT JOIN published USING (user_id)
+                   coalesce(published.event_timestamp = digests.cutoff, false) AS replaces,
+                   published.user_id IS NULL OR {due} AS due
+            FROM digests LEFT JOIN published USING (user_id) LEFT JOIN fresh USING (user_id)
             WHERE published.window_digest IS DISTINCT FROM digests.window_digest
             ORDER BY digests.user_id
             """
         ).to_arrow_table()
+        seen = connection.execute("SELECT count(*) FROM digests").fetchall()[0][0]
         self._counts["users_seen"] += seen
         self._counts["users_unchanged"] += seen - changed.num_rows
+        self._counts["users_kept"] += changed.num_rows
+        changed = changed.filter(changed["due"]).drop_columns(["due"])
+        self._counts["users_kept"] -= changed.num_rows
         connection.register("changed", changed)
         connection.execute(f"DELETE FROM {WINDOWS} WHERE user_id NOT IN (SELECT user_id FROM changed)")
-        summaries = summarise(connection, latest_items_sql(self.home), self._summary).read_all()
-        if not summaries[USER_ID].equals(changed[USER_ID]):
+        items = latest_items_sql(self.home)
+        facts = summarise(connection, items, self._summary).read_all()
+        histories = history_rows(connection, items, self._summary).read_all() if self.warm.reads_history else None
+        connection.close()
+        if not all(table[USER_ID].equals(changed[USER_ID]) for table in (facts, histories) if table is not None):
             raise DataError("Window summaries and digests name different users: the windows table is inconsistent.")
-        return changed, summaries
+
+        def requests(start: int, end: int) -> list[ProfileRequest]:
+            rows = histories[ROWS].slice(start, end - start) if histories is not None else [None] * (end - start)
+            return [
+                ProfileRequest(user_id, summary, self.config.style, None if row is None else row.values)
+                for (user_id, summary), row in zip(as_facts(facts.slice(start, end - start)), rows, strict=True)
+            ]
+
+        return changed, requests
 
     def _published_sql(self, cutoff: datetime) -> str:
         """Each user's newest row at or before ``cutoff``."""
@@ -207,31 +245,35 @@ class ProfileBuild:
         if not self.home.parts(table):
             return (
                 "SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS window_digest, "
-                "NULL::TIMESTAMPTZ AS event_timestamp WHERE false"
+                "NULL::TIMESTAMPTZ AS event_timestamp, NULL::TIMESTAMPTZ AS source_max_ts WHERE false"
             )
         return f"""
-            SELECT user_id, window_digest, event_timestamp FROM {self.home.scan(table)}
+            SELECT user_id, window_digest, event_timestamp, {PROFILE_PROVENANCE.source_max_ts} AS source_max_ts
+            FROM {self.home.scan(table)}
             WHERE event_timestamp <= TIMESTAMPTZ {literal(cutoff.isoformat())}
             QUALIFY row_number() OVER (
                 PARTITION BY user_id ORDER BY event_timestamp DESC, created_timestamp DESC, window_digest) = 1
         """
 
-    def _write_chunk(self, cutoff, published, clock, rows: pa.Table, summaries: pa.Table) -> None:
+    def _write_chunk(self, cutoff, published, clock, rows: pa.Table, texts: list[_Text]) -> None:
         """``published`` is None where rows are published when they are written."""
-        with _Stopwatch(self._seconds, "text"):
-            texts, writers, findings = self._texts(rows, summaries)
-        with _Stopwatch(self._seconds, "encode"):
-            vectors = self.encoder.encode(texts)
-        with _Stopwatch(self._seconds, "write"):
+        with Stopwatch(self._seconds, "encode"):
+            vectors = self.encoder.encode([text.text for text in texts])
+        with Stopwatch(self._seconds, "write"):
             now = clock()
             late = rows["replaces"].to_pylist()
+            n_words = [len(text.text.split()) for text in texts]
+            claims = [text.claims for text in texts]
             meta = {
-                GENERATOR: pa.array([writer.name for writer in writers]),
-                GENERATOR_ID: pa.array([writer.generator_id for writer in writers]),
+                GENERATOR: pa.array([text.writer.name for text in texts]),
+                GENERATOR_ID: pa.array([text.writer.generator_id for text in texts]),
                 WINDOW_DIGEST: rows[WINDOW_DIGEST],
                 N_INTERACTIONS: rows[N_INTERACTIONS],
-                "profile_n_words": pa.array([len(text.split()) for text in texts], pa.int64()),
-                "profile_n_lint": pa.array(findings, pa.int64()),
+                "profile_n_words": pa.array(n_words, pa.int64()),
+                "profile_n_lint": pa.array([text.n_lint for text in texts], pa.int64()),
+                "profile_n_claims": pa.array([len(mine) for mine in claims], pa.int64()),
+                "profile_n_dropped": pa.array([text.n_dropped for text in texts], pa.int64()),
+                CALL_KEY: pa.array([text.call_key for text in texts], pa.string()),
             }
             write_profiles(
                 self.home,
@@ -240,50 +282,74 @@ class ProfileBuild:
                 cutoff,
                 rows,
                 published_at=[now if published is None or is_late else published for is_late in late],
-                texts=texts,
+                texts=[text.text for text in texts],
                 meta=meta,
                 vectors=vectors,
+                claims=claims,
             )
+        self._n_words += n_words
+        self._written.update(text.writer.name for text in texts)
+        self._counts["fallbacks"] += sum(text.fell_back for text in texts)
+        self._counts["lint_findings"] += sum(text.n_lint for text in texts)
+        self._counts["claims"] += sum(map(len, claims))
+        self._counts["claims_dropped"] += sum(text.n_dropped for text in texts)
 
-    def _texts(self, rows: pa.Table, summaries: pa.Table):
-        warm = [n >= self.config.min_interactions for n in rows[N_INTERACTIONS].to_pylist()]
-        requests = [
-            ProfileRequest(user_id=user_id, summary=facts, style=self.config.style)
-            for user_id, facts in as_facts(summaries)
+    def _texts(self, requests: list[ProfileRequest]) -> list[_Text]:
+        """One text per request; without a writer where no answer came."""
+        warm = [request.summary["n_interactions"] >= self.config.min_interactions for request in requests]
+        drafts = iter(_write_all(self.warm, [r for r, is_warm in zip(requests, warm, strict=True) if is_warm]))
+        texts = [
+            self._warm_text(r, next(drafts)) if is_warm else None for r, is_warm in zip(requests, warm, strict=True)
         ]
-        written = iter(_write_all(self.warm, [r for r, is_warm in zip(requests, warm, strict=True) if is_warm]))
-        linted = [lint(next(written)) if is_warm else ("", 0) for is_warm in warm]
-        empty = [index for index, (text, _) in enumerate(linted) if not text]
-        for index, text in zip(empty, _write_all(self.cold, [requests[i] for i in empty]), strict=True):
-            clean, findings = lint(text)
-            linted[index] = (clean, findings + linted[index][1])
-        self._counts["fallbacks"] += sum(warm[index] for index in empty)
-        self._counts["lint_findings"] += sum(findings for _, findings in linted)
-        is_cold = set(empty)
-        writers = [self.cold if index in is_cold else self.warm for index in range(len(requests))]
-        for writer in writers:
-            self._written[writer.name] = self._written.get(writer.name, 0) + 1
-        return [text for text, _ in linted], writers, [found for _, found in linted]
+        cold = [index for index, text in enumerate(texts) if text is None or not (text.text or text.writer is None)]
+        for index, draft in zip(cold, _write_all(self.cold, [requests[i] for i in cold]), strict=True):
+            clean, n_lint = lint(draft.text)
+            tried = texts[index]
+            n_lint += tried.n_lint if tried else 0
+            texts[index] = _Text(clean, self.cold, n_lint, fell_back=tried is not None)
+        self._counts["users_pending"] += sum(text.writer is None for text in texts)
+        return texts
+
+    def _warm_text(self, request: ProfileRequest, draft: Draft) -> _Text:
+        if draft.pending:
+            return _Text("", None)
+        clean, n_lint = lint(draft.text)
+        items = request.history.field(ITEM_ID).to_pylist() if draft.claims else []
+        claims = [(claim.text, [items[n - 1] for n in claim.interactions]) for claim in draft.claims]
+        return _Text(clean, self.warm, n_lint, claims, draft.n_dropped, draft.call_key)
 
 
-class _Stopwatch:
-    """Adds the wall seconds of its block to ``seconds[stage]``."""
+_COUNTS = (
+    "users_seen",
+    "users_unchanged",
+    "users_kept",
+    "users_pending",
+    "fallbacks",
+    "lint_findings",
+    "claims",
+    "claims_dropped",
+)
 
-    def __init__(self, seconds: dict[str, float], stage: str) -> None:
-        self._seconds, self._stage = seconds, stage
 
-    def __enter__(self) -> None:
-        self._start = datetime.now(UTC)
+class _Text(NamedTuple):
+    """A text after lint; ``writer`` is None where nothing was written."""
 
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._stage] += (datetime.now(UTC) - self._start).total_seconds()
+    text: str
+    writer: Generator | None
+    n_lint: int = 0
+    claims: Sequence[tuple[str, Sequence[str]]] = ()
+    n_dropped: int = 0
+    call_key: str = ""
+    fell_back: bool = False
 
 
-def _write_all(generator: Generator, requests: list[ProfileRequest]) -> list[str]:
-    texts = [text for batch in generator.write(requests) for text in batch] if requests else []
-    if len(texts) != len(requests):
-        raise DataError(f"{generator.name} answered {len(texts):,} of {len(requests):,} requests: no text was written.")
-    return texts
+def _write_all(generator: Generator, requests: list[ProfileRequest]) -> list[Draft]:
+    drafts = [draft for batch in generator.write(requests) for draft in batch] if requests else []
+    if len(drafts) != len(requests):
+        raise DataError(
+            f"{generator.name} answered {len(drafts):,} of {len(requests):,} requests: no text was written."
+        )
+    return drafts
 
 
 def _silent(done: int, total: int) -> None:

@@ -5,14 +5,43 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lettingo_features.errors import ConfigError
+from lettingo_features.profiles.structured import Claim
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 STYLES = ("narrative", "brief", "bullets", "analyst")
 
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a generator wrote for one request, before lint.
+
+    Parameters
+    ----------
+    text
+        "" where the caller must fall back or wait.
+    claims
+        Of structured output; each names at least one interaction of the window.
+    n_dropped
+        Claims and references that named none, and were dropped.
+    pending
+        True if nothing was written because no answer came (a failed call, a spent budget): a later run asks again.
+    call_key
+        Of the call in the ledger (`generation.engine.call_key`); "" without one.
+    """
+
+    text: str
+    claims: tuple[Claim, ...] = ()
+    n_dropped: int = 0
+    pending: bool = False
+    call_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +56,9 @@ class ProfileRequest:
         One row of `summary.SUMMARY` as a dict.
     style
         One of `STYLES`; a generator with a single way of writing ignores it.
+    history
+        The window's interactions, newest first, of type `history.ROW`; None unless the generator reads them
+        (`Generator.reads_history`).
 
     Raises
     ------
@@ -37,6 +69,7 @@ class ProfileRequest:
     user_id: str
     summary: Mapping[str, Any]
     style: str = "narrative"
+    history: pa.StructArray | None = None
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
@@ -61,6 +94,11 @@ class Generator(Protocol):
         """Content hash (`content_id`) of all that shapes a text: model, prompt, sampling, code version."""
         ...
 
-    def write(self, requests: Sequence[ProfileRequest], progress: Progress | None = None) -> Iterator[list[str]]:
-        """Batches of texts, in the order of ``requests``: one text per request."""
+    @property
+    def reads_history(self) -> bool:
+        """True if `ProfileRequest.history` must be filled."""
+        ...
+
+    def write(self, requests: Sequence[ProfileRequest], progress: Progress | None = None) -> Iterator[list[Draft]]:
+        """Batches of drafts, in the order of ``requests``: one draft per request."""
         ...

@@ -1,4 +1,4 @@
-"""A release on disk: what it was built with, which cutoffs are finished, and the lock of the one run that may write."""
+"""A release on disk: what it was built with, which cutoffs are finished, and the lock of the run that writes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,18 @@ class Release:
     def __init__(self, home: Home, name: str) -> None:
         self.name = name
         self.path = home.root / "releases" / f"{name}.json"
-        self._facts: dict[str, Any] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self._facts = self._read()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the release for one run; another process gets a ConfigError at once. A killed holder frees it."""
+        """Wait for and hold the right to write the release; facts are read again, as the last holder left them.
+
+        Held for seconds at a time: two runs of one release take turns. A killed holder frees it.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as held:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"Another run is writing the release {self.name} ({held.name} is locked). Wait for it to end, then "
-                    "run the same command again: it does only what is missing."
-                ) from None
+            fcntl.flock(held, fcntl.LOCK_EX)
+            self._facts = self._read()
             yield
 
     def register(self, identity: dict[str, Any], rating_max: Callable[[], float]) -> float:
@@ -62,6 +60,9 @@ class Release:
     def finish(self, cutoff: datetime) -> None:
         if not self.is_finished(cutoff):
             self._write({**self._facts, "finished": sorted([*self._facts["finished"], _key(cutoff)])})
+
+    def _read(self) -> dict[str, Any]:
+        return json.loads(self.path.read_text()) if self.path.is_file() else {}
 
     def _write(self, facts: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

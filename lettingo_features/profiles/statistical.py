@@ -16,7 +16,7 @@ from pydantic import Field
 from lettingo_features.config import Config
 from lettingo_features.generation.engine import content_id
 from lettingo_features.generation.untrusted import clean
-from lettingo_features.profiles.generator import ProfileRequest, Progress
+from lettingo_features.profiles.generator import Draft, ProfileRequest, Progress
 
 VERSION = "1"  # part of the identity: raise it with any change to the texts
 MIN_WORDS = 25
@@ -66,15 +66,16 @@ class StatisticalGenerator:
     """Writes 25 to ``max_words`` words per user from counts alone; same summary, same text. Source: none, our own."""
 
     name = "statistical"
+    reads_history = False
 
     def __init__(self, config: StatisticalConfig | None = None) -> None:
         self.config = config or StatisticalConfig()
         self.generator_id = content_id(self.name, VERSION, self.config.model_dump_json())
 
-    def write(self, requests: Sequence[ProfileRequest], progress: Progress | None = None) -> Iterator[list[str]]:
-        """Batches of texts in the order of ``requests``; the style is ignored, there is one way of writing."""
+    def write(self, requests: Sequence[ProfileRequest], progress: Progress | None = None) -> Iterator[list[Draft]]:
+        """Batches of drafts in the order of ``requests``; the style is ignored, there is one way of writing."""
         for start in range(0, len(requests), BATCH):
-            batch = [self._text(request.summary) for request in requests[start : start + BATCH]]
+            batch = [Draft(self._text(request.summary)) for request in requests[start : start + BATCH]]
             yield batch
             if progress:
                 progress(start + len(batch), len(requests))

@@ -1,9 +1,9 @@
-"""The three feature tables of a release: text, numbers and vectors, one row per user and cutoff in each."""
+"""The feature tables of a release: text, numbers and vectors, one row per user and cutoff in each; and its claims."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,11 @@ from lettingo_features.columns import (
     PROFILE_EMBEDDING,
     PROFILE_PROVENANCE,
     PROFILE_TEXT,
+    STRINGS,
     TEXT_PROVENANCE,
     TIMESTAMP,
     USER_ID,
+    USER_PROFILE_CLAIMS,
     USER_PROFILE_EMBEDDING,
     USER_PROFILE_META,
     USER_PROFILE_TEXT,
@@ -46,6 +48,10 @@ def embedding_table(release: str, encoder_id: str) -> str:
     return f"user_profile_embedding_{release}_{encoder_id}"
 
 
+def claims_table(release: str) -> str:
+    return f"user_profile_claims_{release}"
+
+
 def write_profiles(
     home: Home,
     release: str,
@@ -56,17 +62,20 @@ def write_profiles(
     texts: list[str],
     meta: dict[str, pa.Array],
     vectors: np.ndarray,
+    claims: Sequence[Sequence[tuple[str, Sequence[str]]]] = (),
 ) -> None:
     """Write one chunk as a part of each table, meta last: its part says that the chunk is complete.
 
-    ``rows`` has ``user_id``, ``source_max_ts`` and ``window_digest``; lists, ``meta`` columns and ``vectors``
-    (n, dim) float32 are aligned with it.
+    ``rows`` has ``user_id``, ``source_max_ts`` and ``window_digest``; lists, ``meta`` columns, ``vectors`` (n, dim)
+    float32 and ``claims`` (of each user: text and item ids), unless empty, are aligned with it.
     """
     n = rows.num_rows
     at, published = pa.array([cutoff] * n, TIMESTAMP), pa.array(published_at, TIMESTAMP)
     times = (at, rows["source_max_ts"], published)
     base = {USER_ID: rows[USER_ID], EVENT_TIMESTAMP: at, CREATED_TIMESTAMP: published}
     part = _part_name(cutoff, rows)
+    if any(claims):
+        home.write_part(claims_table(release), part, _claim_rows(base, claims), USER_PROFILE_CLAIMS)
     for table, schema, provenance, values in (
         (
             embedding_table(release, encoder_id),
@@ -82,9 +91,9 @@ def write_profiles(
 
 
 def drop_orphans(home: Home, release: str, encoder_id: str) -> None:
-    """Remove text and embedding parts whose meta part is missing: a killed run left them, the next one redoes them."""
+    """Remove text, embedding and claim parts without a meta part: a killed run left them, the next redoes them."""
     complete = {path.name for path in home.parts(meta_table(release))}
-    for table in (text_table(release), embedding_table(release, encoder_id)):
+    for table in (text_table(release), embedding_table(release, encoder_id), claims_table(release)):
         for path in home.parts(table):
             if path.name not in complete:
                 path.unlink()
@@ -113,6 +122,16 @@ def encode_release(
         if progress:
             progress(index + 1, len(wanted))
     return written
+
+
+def _claim_rows(base: dict[str, pa.Array], claims: Sequence[Sequence[tuple[str, Sequence[str]]]]) -> pa.Table:
+    """One row per claim, with the columns of its profile in ``base``."""
+    of_row = pa.array([row for row, mine in enumerate(claims) for _ in mine], pa.int64())
+    columns = {name: values.take(of_row) for name, values in base.items()}
+    columns["position"] = pa.array([position for mine in claims for position in range(1, len(mine) + 1)], pa.int64())
+    columns["claim"] = pa.array([text for mine in claims for text, _ in mine], pa.string())
+    columns["item_ids"] = pa.array([list(items) for mine in claims for _, items in mine], STRINGS)
+    return pa.table({name: columns[name] for name in USER_PROFILE_CLAIMS.names})
 
 
 def _part_name(cutoff: datetime, rows: pa.Table) -> str:

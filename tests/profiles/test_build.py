@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 
 import duckdb
 import numpy as np
@@ -14,8 +16,11 @@ from lettingo_features.columns import INTERACTIONS, ITEMS
 from lettingo_features.errors import ConfigError
 from lettingo_features.home import Home
 from lettingo_features.profiles.build import ProfileBuild, ProfileBuildConfig
+from lettingo_features.profiles.generator import Draft
+from lettingo_features.profiles.refresh import RefreshPolicy
 from lettingo_features.profiles.release import Release
-from lettingo_features.profiles.tables import embedding_table, encode_release, meta_table, text_table
+from lettingo_features.profiles.structured import Claim
+from lettingo_features.profiles.tables import claims_table, embedding_table, encode_release, meta_table, text_table
 from lettingo_features.windows import WindowConfig
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,12 +33,14 @@ TOKEN = "XYLOPHONEQUARTZ"  # in the title and category of one item, and nowhere 
 class FakeGenerator:
     """Writes what it was told, and remembers it: whatever reaches a prompt is in ``asked``."""
 
+    reads_history = False
+
     def __init__(self, name: str) -> None:
         self.name, self.generator_id, self.asked, self.empty = name, f"id-{name}", [], False
 
     def write(self, requests, progress=None):
         self.asked += [str(request.summary) for request in requests]
-        yield ["" if self.empty else f"{self.name} {request.summary}" for request in requests]
+        yield [Draft("" if self.empty else f"{self.name} {request.summary}") for request in requests]
 
 
 class FakeEncoder:
@@ -189,10 +196,90 @@ def test_another_encoder_in_the_same_release_is_refused(home):
         made.run([CUTOFF], now=NOW)
 
 
-def test_two_runs_of_one_release_at_once_are_refused(home):
-    with Release(home, "v1").lock(), pytest.raises(ConfigError, match="Another run is writing the release v1"):
-        build(home).run([CUTOFF], now=NOW)
+def test_two_runs_of_one_release_side_by_side_write_each_row_once(home):
+    both = Barrier(2)
+
+    def run():
+        made = build(home, chunk_size=1)
+        write = made.warm.write
+
+        def together(requests, progress=None):
+            both.wait(timeout=60)  # both have found the same users to do before either writes
+            return write(requests, progress)
+
+        made.warm.write = together
+        return made.run([CUTOFF], now=NOW)
+
+    with ThreadPoolExecutor(2) as pool:
+        reports = [job.result() for job in [pool.submit(run), pool.submit(run)]]
+    assert sum(sum(report.written.values()) for report in reports) == 2
+    assert [row["user_id"] for row in read(home, meta_table("v1"))] == ["cold", "warm"]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "writes"),
+    [
+        ((), True),  # any change
+        (("1",), True),  # one new interaction is enough
+        (("2",), False),  # two are not there yet
+        (("11d",), False),  # ten days since the last text
+        (("10d",), True),  # exactly old enough
+        (("2", "10d"), True),  # either bound
+    ],
+)
+def test_refresh_policy(home, bounds, writes):
     build(home).run([CUTOFF], now=NOW)
+    home.write_part("interactions", "new", interactions(("warm", "i7", CUTOFF)), INTERACTIONS)
+    report = build(home, refresh=RefreshPolicy.parse(bounds)).run(
+        [CUTOFF + 10 * DAY], users=pa.array(["warm"]), now=NOW
+    )
+    assert (sum(report.written.values()), report.users_kept) == ((1, 0) if writes else (0, 1))
+
+
+def test_late_interactions_wait_for_the_days_of_a_policy(home):
+    build(home).run([CUTOFF], now=NOW)
+    home.write_part("interactions", "late", interactions(("warm", "i7", T0 + DAY)), INTERACTIONS)
+    warm = pa.array(["warm"])
+    counted = build(home, refresh=RefreshPolicy(interactions=1)).run([CUTOFF + DAY], users=warm, now=NOW)
+    aged = build(home, refresh=RefreshPolicy(interactions=1, days=2)).run([CUTOFF + 2 * DAY], users=warm, now=NOW)
+    assert (counted.users_kept, sum(aged.written.values())) == (1, 1)
+
+
+@pytest.mark.parametrize("bound", ["0", "-1", "d", "5 d", "soon", "0d"])
+def test_a_refresh_bound_that_is_none(bound):
+    with pytest.raises((ConfigError, ValueError)):
+        RefreshPolicy.parse((bound,))
+
+
+def test_users_without_an_answer_are_left_for_the_next_run(home):
+    made = build(home)
+    made.warm.write = lambda requests, progress=None: iter([[Draft("", pending=True) for _ in requests]])
+    report = made.run([CUTOFF], now=NOW)
+    assert (report.users_pending, report.written, report.fallbacks) == (1, {"cold": 1}, 0)
+    assert not Release(home, "v1").is_finished(CUTOFF)
+    again = build(home).run([CUTOFF], now=NOW)
+    assert (again.users_pending, again.written) == (0, {"warm": 1})
+    assert Release(home, "v1").is_finished(CUTOFF)
+
+
+def test_claims_are_kept_beside_their_items(home):
+    made = build(home)
+    made.warm.reads_history = True
+    seen = {}
+
+    def write(requests, progress=None):
+        seen.update({request.user_id: request.history.to_pylist() for request in requests})
+        yield [Draft("Likes drama.", (Claim("Likes drama", (1, 3)),), n_dropped=2, call_key="k") for _ in requests]
+
+    made.warm.write = write
+    report = made.run([CUTOFF], now=NOW)
+    assert [row["item_id"] for row in seen["warm"]] == ["i5", "i4", "i3", "i2", "i1", "i0"]  # newest first
+    assert (report.claims, report.claims_dropped) == (1, 2)
+    (claim,) = read(home, claims_table("v1"))
+    assert (claim["user_id"], claim["claim"], claim["item_ids"]) == ("warm", "Likes drama", ["i5", "i3"])
+    meta = {row["user_id"]: row for row in read(home, meta_table("v1"))}
+    assert [meta[u]["profile_n_claims"] for u in ("cold", "warm")] == [0, 1]
+    assert (meta["warm"]["profile_n_dropped"], meta["warm"]["call_key"]) == (2, "k")
 
 
 def test_a_live_run_is_published_now(home):
