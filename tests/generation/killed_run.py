@@ -1,14 +1,10 @@
-"""``python -m tests.generation.killed_run HOME URL LOG N [die-before-ledger]``: a run for others to kill.
-
-Makes N calls of 1 ms each on a `CountingEngine`. With the last argument it kills itself between the second part and its
-entry in the ledger.
-"""
+"""A run in a process of its own, for others to kill."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from lettingo_features.generation.ledger import Ledger
@@ -29,13 +25,9 @@ class DiesBeforeTheLedger(Ledger):
         super().add_part(part, answers)
 
 
-def main(home: str, url: str, log: str, n: str, die: str = "") -> None:
-    ledger = DiesBeforeTheLedger(url) if die else Ledger(url)
-    runner = Runner(CountingEngine(Path(log), pause_s=0.001), ledger, Home(home), CONFIG)
-    print("running", flush=True)
-    runner.run([f"p{number}" for number in range(int(n))], [0] * int(n))
-    print(f"called {runner.report.called}", flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def main(home: Path, url: str, log: Path, n: int, running: Event, dies_before_the_ledger: bool) -> None:
+    """Make ``n`` calls of 1 ms each; kill itself between the second part and its entry in the ledger if told so."""
+    ledger = DiesBeforeTheLedger(url) if dies_before_the_ledger else Ledger(url)
+    runner = Runner(CountingEngine(log, pause_s=0.001), ledger, Home(home), CONFIG)
+    running.set()
+    runner.run([f"p{number}" for number in range(n)], [0] * n)

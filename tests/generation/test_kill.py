@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from lettingo_features.generation.results import ResultStore
 from lettingo_features.generation.runner import Runner
 from lettingo_features.home import Home
 from tests.generation.counting_engine import CountingEngine, answer, calls_made
-from tests.generation.killed_run import CONFIG
+from tests.generation.killed_run import CONFIG, main
 
 N = 400
 PROMPTS, STREAMS = [f"p{number}" for number in range(N)], [0] * N
@@ -37,10 +37,13 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "calls.txt"
 
 
-def start(home: Home, url: str, log: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "tests.generation.killed_run", str(home.root), url, str(log), str(N), *more]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "running\n"
+def start(home: Home, url: str, log: Path, dies_before_the_ledger: bool = False) -> BaseProcess:
+    processes = get_context("forkserver")  # a fork of a process that has imported all and opened nothing
+    processes.set_forkserver_preload(["tests.generation.killed_run", "alembic.command"])
+    running = processes.Event()
+    process = processes.Process(target=main, args=(home.root, url, log, N, running, dies_before_the_ledger))
+    process.start()
+    assert running.wait(timeout=60)
     return process
 
 
@@ -62,7 +65,7 @@ def test_a_killed_run_repeats_nothing_that_was_stored(home, ledger_url, log, see
     process = start(home, ledger_url, log)
     time.sleep(random.Random(seed).uniform(0, 0.7))  # 400 calls take about 0.6 s
     process.kill()
-    process.wait()
+    process.join()
     kept, before = stored(home, CountingEngine(log)), calls_made(log)
     runner = finish(home, ledger_url, log)
     again = calls_made(log) - before
@@ -75,8 +78,9 @@ def test_a_killed_run_repeats_nothing_that_was_stored(home, ledger_url, log, see
 
 
 def test_killed_between_a_part_and_the_ledger_the_part_counts(home, ledger_url, log):
-    process = start(home, ledger_url, log, "die-before-ledger")
-    assert process.wait() == -signal.SIGKILL
+    process = start(home, ledger_url, log, dies_before_the_ledger=True)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     kept, before = stored(home, CountingEngine(log)), calls_made(log)
     assert Ledger(ledger_url).counts()["done"] < len(kept)
     finish(home, ledger_url, log)
@@ -87,10 +91,11 @@ def test_a_living_runner_takes_over_from_a_killed_one_at_once(home, ledger_url, 
     first, second = start(home, ledger_url, log), start(home, ledger_url, log)
     time.sleep(0.2)
     first.kill()
-    first.wait()
+    first.join()
     kept = stored(home, CountingEngine(log))
     before = calls_made(log)
-    assert second.wait(timeout=30) == 0
+    second.join(timeout=60)
+    assert second.exitcode == 0
     assert not kept & set(calls_made(log) - before)
     assert finish(home, ledger_url, log).report.called == 0
 
