@@ -23,6 +23,7 @@ from pydantic import Field
 from lettingo_features.errors import MissingExtraError, ModelError
 from lettingo_features.generation.engine import Completion, EngineConfig, diagnose
 from lettingo_features.generation.frame import Frame, context
+from lettingo_features.generation.grammar import Grammar, accept
 from lettingo_features.generation.model_files import model_hash
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class TransformersEngine:
             )
         self._ends = torch.tensor(ends).reshape(-1)
         self._end_ids = frozenset(self._ends.tolist())
+        self._grammar = None
+        if config.json_schema is not None:
+            n_logits = self.model.get_output_embeddings().weight.shape[0]
+            self._grammar = Grammar(self.tokenizer, n_logits, sorted(self._end_ids), config.json_schema)
 
     @property
     def name(self) -> str:
@@ -137,6 +142,7 @@ class TransformersEngine:
         limit = self.config.max_new_tokens
         noise = [np.random.Generator(np.random.Philox(stream)) for stream in streams]
         inputs, mask, positions = _left_padded(ids)
+        matchers = self._grammar.rows(len(ids)) if self._grammar else []
         cache = new_cache(self.model.config, room=limit)
         alive, ended = torch.arange(len(ids)), torch.zeros(len(ids), dtype=torch.bool)  # of the rows still in the batch
         answers: list[list[int]] = [[] for _ in ids]
@@ -150,8 +156,11 @@ class TransformersEngine:
                     use_cache=True,
                     logits_to_keep=1,
                 ).logits[:, -1]
-                tokens = self._choose(logits.float(), [noise[row] for row in alive.tolist()])
-                for row, token, over in zip(alive.tolist(), tokens.tolist(), ended.tolist(), strict=True):
+                rows = alive.tolist()
+                tokens = self._choose(
+                    logits.float(), [noise[row] for row in rows], [matchers[row] for row in rows] if matchers else []
+                )
+                for row, token, over in zip(rows, tokens.tolist(), ended.tolist(), strict=True):
                     if not over:
                         answers[row].append(token)
                 ended |= torch.isin(tokens, self._ends)
@@ -166,8 +175,8 @@ class TransformersEngine:
                     mask = None if mask is None else mask[keep]
         return answers
 
-    def _choose(self, logits: torch.Tensor, noise: list[np.random.Generator]) -> torch.Tensor:
-        """(B, V) float32 logits and the stream of each row -> (B,) token ids.
+    def _choose(self, logits: torch.Tensor, noise: list[np.random.Generator], matchers: list[Any]) -> torch.Tensor:
+        """(B, V) float32 logits, the stream of each row and its matcher (none without a schema) -> (B,) token ids.
 
         Sampling is a race of exponentials (the Gumbel-max trick): of all tokens the one with the least E / p wins. It
         takes V numbers per token where the inverse of the distribution takes one, but rounding cannot turn a near miss
@@ -175,12 +184,16 @@ class TransformersEngine:
         """
         import torch
 
-        if self.config.temperature == 0:
-            return logits.argmax(-1)
-        race = np.empty(logits.shape, np.float32)
-        for row, stream in zip(race, noise, strict=True):
-            stream.standard_exponential(out=row, dtype=np.float32)
-        return (logits / self.config.temperature - torch.from_numpy(race).log().to(logits.device)).argmax(-1)
+        scores = logits
+        if self.config.temperature > 0:
+            race = np.empty(logits.shape, np.float32)
+            for row, stream in zip(race, noise, strict=True):
+                stream.standard_exponential(out=row, dtype=np.float32)
+            scores = logits / self.config.temperature - torch.from_numpy(race).log().to(logits.device)
+        if self._grammar:
+            self._grammar.forbid(scores, matchers)
+            accept(scores.argmax(-1).tolist(), matchers)
+        return scores.argmax(-1)
 
     def _completion(self, ids: list[int], n_prompt_tokens: int, seconds: float) -> Completion:
         finished = ids[-1] in self._end_ids
