@@ -60,8 +60,7 @@ class Database:
     @property
     def name(self) -> str:
         """The URL without its secrets."""
-        hidden = {key: "***" for key in self._url.query if key in _SECRETS}
-        return self._url.update_query_dict(hidden).render_as_string(hide_password=True)
+        return self._url.difference_update_query(_SECRETS).render_as_string(hide_password=True)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
