@@ -26,8 +26,8 @@ import click
 from lettingo_features.profiles.corpus import Summary, category_names, held_out_summaries, random_summary
 from lettingo_features.profiles.faithfulness import first_named
 from lettingo_features.profiles.generator import STYLES, ProfileRequest
-from lettingo_features.profiles.language_model import LanguageModelConfig, LanguageModelGenerator
 from lettingo_features.profiles.lexicon import HELD_OUT, held_out_names
+from lettingo_features.profiles.local_model import LanguageModelConfig, local_generator
 from lettingo_features.profiles.prompt import render
 
 SEED = 10_001  # of the evaluation sets: no training run uses it
@@ -76,7 +76,7 @@ def evaluation_sets(n: int) -> dict[str, list[Summary]]:
 def answers(summaries: Sequence[Summary], config: LanguageModelConfig) -> list[str]:
     """One text per summary, the styles in turn."""
     requests = [ProfileRequest(f"u{i}", summary, STYLES[i % len(STYLES)]) for i, summary in enumerate(summaries)]
-    return [text for batch in LanguageModelGenerator(config).write(requests) for text in batch]
+    return [draft.text for batch in local_generator(config).write(requests) for draft in batch]
 
 
 def is_on_top(text: str, summary: Summary) -> bool:

@@ -123,7 +123,7 @@ def new_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaF
     """Return the untrained model; config.json names the prompt version that it is for."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from lettingo_features.profiles.language_model import PROMPT_KEY
+    from lettingo_features.profiles.local_model import PROMPT_KEY
     from lettingo_features.profiles.prompt import PROMPT_VERSION
 
     return LlamaForCausalLM(

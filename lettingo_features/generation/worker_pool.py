@@ -1,5 +1,7 @@
 """Several processes with one engine each: the way to use more than one core with a small model.
 
+Nothing is loaded before the first prompt, so that a run with nothing to ask costs nothing.
+
 Threads do not help there: at one million parameters an operation lasts microseconds, and two threads spend them waiting
 for each other. NOTE: workers are spawned, so a script that starts a pool needs ``if __name__ == "__main__":``.
 """
@@ -16,6 +18,8 @@ from lettingo_features.generation.engine import Completion
 from lettingo_features.generation.frame import Frame, load_frame
 from lettingo_features.generation.transformers_engine import TransformersConfig, TransformersEngine
 
+POOL_FROM = 512
+"""Prompts from which starting worker processes pays."""
 _engine: TransformersEngine | None = None  # of this worker process
 
 
@@ -61,8 +65,12 @@ class WorkerPool:
     def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Yield (index into ``prompts``, answer) as they come, each index once.
 
-        Prompts of like size go to one worker, so that its batches need little padding.
+        Few prompts are answered in this process: starting workers would cost more. Of many, those of like size go to
+        one worker, so that its batches need little padding.
         """
+        if self._processes == 1 or len(prompts) < POOL_FROM:
+            yield from self._here.generate(prompts, streams)
+            return
         order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
         size = min(self._share, -(-len(prompts) // self._processes) or 1)
         shares = [order[start : start + size] for start in range(0, len(order), size)]
@@ -81,6 +89,11 @@ class WorkerPool:
     def close(self) -> None:
         """Stop the workers."""
         self._executor.shutdown(cancel_futures=True)
+        self.__dict__.pop("_here", None)
+
+    @cached_property
+    def _here(self) -> TransformersEngine:
+        return TransformersEngine(self.config)
 
     @cached_property
     def _frame(self) -> Frame:

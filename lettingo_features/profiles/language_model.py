@@ -1,170 +1,162 @@
-"""Profiles written by a language model: the shipped one, a release of it, or any other by directory or id."""
+"""Profiles written by a language model, through any engine, with or without the ledger of calls."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from importlib.resources import files
-from pathlib import Path
+from typing import Protocol
 
-from pydantic import Field
+from lettingo_features.errors import AnswerError
+from lettingo_features.generation.engine import Completion, Engine, call_key, content_id
+from lettingo_features.generation.runner import Runner
+from lettingo_features.profiles import structured
+from lettingo_features.profiles.generator import Draft, ProfileRequest, Progress
+from lettingo_features.profiles.leaks import LeakCheck
+from lettingo_features.profiles.prompt import FittedPrompt
 
-from lettingo_features.config import Config
-from lettingo_features.errors import ModelError
-from lettingo_features.generation.engine import content_id
-from lettingo_features.generation.model_files import model_hash
-from lettingo_features.generation.transformers_engine import TransformersConfig, TransformersEngine
-from lettingo_features.generation.worker_pool import WorkerPool
-from lettingo_features.profiles.generator import ProfileRequest, Progress
-from lettingo_features.profiles.prompt import INSTRUCTION, PROMPT_VERSION, fit, render
-
-VERSION = "1"
+VERSION = "2"
 """Part of the identity: raise it with any change to the texts that neither prompt nor model nor settings show."""
-EMBEDDED_NAME = "embedded-lm"
-PROMPT_KEY = "lettingo_prompt"
-"""Field of config.json that names the prompt a model was trained on; without it a model gets the instruction."""
-_POOL_FROM = 512  # requests from which starting worker processes pays
 _WINDOW = 4_096  # requests sorted by length together, and the size of a yielded batch
 
 
-class LanguageModelConfig(Config):
-    """Which model writes, and how."""
+class ProfilePrompt(Protocol):
+    """What is asked about a user: `prompt.RowsPrompt` or `lettingo_prompt.LettinGoPrompt`."""
 
-    model: str | None = None
-    """Directory or hub id; None is the embedded model of this package."""
-    temperature: float = Field(default=0.0, ge=0.0)
-    """0 writes the likeliest text; exploration for preference pairs samples at 1."""
-    seed: int = 0
-    """Of the users' random streams; ignored at temperature 0."""
-    max_new_tokens: int = Field(default=96, ge=1)
-    """The longest reference text has about 80 tokens; a text that is still going is dropped and counted."""
-    batch_size: int = Field(default=128, ge=1)
-    dtype: str = "float32"
-    threads: int | None = Field(default=1, ge=1)
-    """Of this process; one is fastest for small models."""
-    processes: int = Field(default=1, ge=1)
-    """Worker processes, each with its own copy of the model; more than 1 needs a ``__main__`` guard in scripts."""
+    instruction: str
+    json_schema: str | None
+    reads_history: bool
+
+    @property
+    def identity(self) -> str:
+        """sha256 of all that it adds to the facts."""
+        ...
+
+    def fitted(
+        self, requests: Sequence[ProfileRequest], n_tokens: Callable[[Sequence[str]], Sequence[int]], budget: int
+    ) -> list[FittedPrompt]:
+        """One prompt per request, within ``budget`` tokens: the oldest rows go first, counted."""
+        ...
 
 
 class LanguageModelGenerator:
-    """A `generator.Generator` on a causal language model.
+    """A `generator.Generator` on an engine.
 
     ::
 
-        generator = LanguageModelGenerator(LanguageModelConfig(temperature=1.0, seed=3))
-        texts = [text for batch in generator.write(requests) for text in batch]
+        prompt = LettinGoPrompt()
+        engine = OpenAIEngine(OpenAIConfig(model="m", instruction=prompt.instruction, base_url="http://127.0.0.1:8000/v1"))
+        generator = LanguageModelGenerator(prompt, engine, Runner(engine, Ledger(home.ledger_url), home))
 
-    A request whose text cannot be used (prompt too long, empty, unfinished or looping answer) gets "", and the caller
-    falls back; `counts` says how many and why. Nothing is shortened silently: ``rows_trimmed`` counts history rows
-    that did not fit.
+    A request whose text cannot be used (a prompt that is too long, an empty, cut, looping, refused or leaking answer,
+    JSON that is broken even after one repair) gets "", and the caller falls back; one without an answer is pending.
+    `counts` says how many and why. Nothing is shortened silently: ``rows_trimmed`` counts rows that did not fit.
 
-    Raises
-    ------
-    ModelError
-        The directory lacks a file, or its model was trained on another version of the prompt.
+    Parameters
+    ----------
+    prompt
+        Its ``instruction`` and ``json_schema`` must be the engine's.
+    runner
+        Makes the calls through the ledger; without one the engine is asked directly and nothing is remembered.
+    seed
+        Of the users' random streams, for an engine that samples.
+    name
+        For tables and reports; the engine's when left out.
     """
 
-    def __init__(self, config: LanguageModelConfig | None = None) -> None:
-        self.config = config or LanguageModelConfig()
+    def __init__(
+        self, prompt: ProfilePrompt, engine: Engine, runner: Runner | None = None, seed: int = 0, name: str = ""
+    ) -> None:
+        self.prompt, self.engine, self.runner, self.seed = prompt, engine, runner, seed
+        self.name = name or engine.name
+        self.reads_history = prompt.reads_history
         self.counts: Counter[str] = Counter()
-        self._model = self.config.model or str(embedded_model())
-        self._instruction = _instruction(self._model)
-
-    @property
-    def name(self) -> str:
-        return Path(self._model).name if self.config.model else EMBEDDED_NAME
+        self._leaks = LeakCheck(prompt.instruction)
 
     @cached_property
     def generator_id(self) -> str:
-        c = self.config
-        settings = (c.temperature, c.seed if c.temperature > 0 else 0, c.max_new_tokens, c.dtype)
-        return content_id(
-            "language_model", VERSION, PROMPT_VERSION, self._instruction, model_hash(self._model), repr(settings)
-        )
+        seed = str(self.seed) if self.engine.samples else ""
+        return content_id("language_model", VERSION, self.prompt.identity, self.engine.identity, seed)
 
-    def write(self, requests: Sequence[ProfileRequest], progress: Progress | None = None) -> Iterator[list[str]]:
-        """Yield texts in the order of ``requests``, up to 4,096 at a time; "" where the caller must fall back."""
+    def write(self, requests: Sequence[ProfileRequest], progress: Progress | None = None) -> Iterator[list[Draft]]:
+        """Yield drafts in the order of ``requests``, up to 4,096 at a time."""
         for start in range(0, len(requests), _WINDOW):
             window = requests[start : start + _WINDOW]
-            texts = [""] * len(window)
-            done = start
-            for index, text in self._answers(window):
-                texts[index] = text
-                done += 1
-                if progress and (done % self.config.batch_size == 0):
-                    progress(done, len(requests))
+            fitted = self.fitted(window)
+            asked = [row for row, prompt in enumerate(fitted) if prompt.text is not None]
+            drafts = [Draft("")] * len(window)
+            for row, draft in zip(
+                asked, self._drafts([window[r] for r in asked], [fitted[r] for r in asked]), strict=True
+            ):
+                drafts[row] = draft
             if progress:
                 progress(start + len(window), len(requests))
-            yield texts
+            yield drafts
 
-    def _answers(self, requests: Sequence[ProfileRequest]) -> Iterator[tuple[int, str]]:
-        prompts = self._prompts(requests)
-        rows = [row for row, prompt in enumerate(prompts) if prompt is not None]
-        engine = self._pool if self.config.processes > 1 and len(rows) >= _POOL_FROM else self._engine
-        streams = [requests[row].stream(self.config.seed) for row in rows]
-        for index, answer in engine.generate([prompts[row] for row in rows], streams):
-            if answer.problem:
-                self.counts[answer.problem] += 1
-            yield rows[index], "" if answer.problem else answer.text
-
-    def _prompts(self, requests: Sequence[ProfileRequest]) -> list[str | None]:
-        """The prompt of each request, or None where even the shortest does not fit."""
-        engine = self._engine
-        prompts: list[str | None] = [render(request.summary, request.style) for request in requests]
-        for row, size in enumerate(engine.n_tokens(prompts)):
-            if size > engine.prompt_budget:
-                summary, style = requests[row].summary, requests[row].style
-                prompts[row], trimmed = fit(
-                    summary, style, lambda text: engine.n_tokens([text])[0], engine.prompt_budget
-                )
-                self.counts["rows_trimmed"] += trimmed
-                self.counts["prompt_too_long"] += prompts[row] is None
+    def fitted(self, requests: Sequence[ProfileRequest]) -> list[FittedPrompt]:
+        """The prompt of each request; its text is None where even the shortest does not fit."""
+        prompts = self.prompt.fitted(requests, self.engine.n_tokens, self.engine.prompt_budget)
+        self.counts["rows_trimmed"] += sum(prompt.n_trimmed for prompt in prompts)
+        self.counts["prompt_too_long"] += sum(prompt.text is None for prompt in prompts)
         return prompts
 
-    @cached_property
-    def _engine(self) -> TransformersEngine:
-        return TransformersEngine(self._engine_config)
+    def _drafts(self, requests: Sequence[ProfileRequest], prompts: Sequence[FittedPrompt]) -> list[Draft]:
+        texts = [prompt.text for prompt in prompts]
+        answers = self._ask(texts, requests)
+        keys = [call_key(self.engine, text, self._stream(r)) for text, r in zip(texts, requests, strict=True)]
+        if self.prompt.json_schema is not None:
+            self._repair(requests, prompts, answers, keys)
+        return [self._draft(*row) for row in zip(prompts, answers, keys, strict=True)]
 
-    @cached_property
-    def _pool(self) -> WorkerPool:
-        return WorkerPool(self._engine_config, self.config.processes)
+    def _ask(self, texts: Sequence[str], requests: Sequence[ProfileRequest]) -> list[Completion | None]:
+        streams = [self._stream(request) for request in requests]
+        if self.runner is not None:
+            return self.runner.run(texts, streams)
+        answers: list[Completion | None] = [None] * len(texts)
+        for index, answer in self.engine.generate(texts, streams):
+            answers[index] = answer
+        return answers
 
-    @property
-    def _engine_config(self) -> TransformersConfig:
-        shared = self.config.model_dump(exclude={"model", "seed", "processes"})
-        return TransformersConfig(model=self._model, instruction=self._instruction, **shared)
+    def _stream(self, request: ProfileRequest) -> int:
+        return request.stream(self.seed)
 
+    def _repair(self, requests, prompts, answers, keys) -> None:
+        """Ask once more where JSON is broken; ``answers`` and ``keys`` take the second answer."""
+        broken: dict[int, str] = {}
+        for row, answer in enumerate(answers):
+            if answer is None or answer.error or (answer.problem and answer.problem != "invalid"):
+                continue
+            try:
+                structured.parse(answer.text, prompts[row].n_rows)
+            except AnswerError as error:
+                broken[row] = structured.repair_prompt(prompts[row].text, answer.text, str(error))
+        sizes = self.engine.n_tokens(list(broken.values()))
+        again = [row for row, size in zip(broken, sizes, strict=True) if size <= self.engine.prompt_budget]
+        self.counts["repairs"] += len(again)
+        repaired = self._ask([broken[row] for row in again], [requests[row] for row in again]) if again else []
+        for row, answer in zip(again, repaired, strict=True):
+            answers[row] = answer
+            keys[row] = call_key(self.engine, broken[row], self._stream(requests[row]))
 
-def embedded_model() -> Path:
-    """Directory of the language model that ships with this package; its CARD.md says what it is."""
-    return Path(str(files("lettingo_features.profiles"))) / "embedded"
+    def _draft(self, prompt: FittedPrompt, answer: Completion | None, key: str) -> Draft:
+        if answer is None or answer.error:
+            self.counts[answer.error if answer else "not_made"] += 1
+            return Draft("", pending=True)
+        if answer.problem and not (answer.problem == "invalid" and self.prompt.json_schema):
+            return self._unusable(answer.problem, key)
+        if self._leaks.found(answer.text):
+            return self._unusable("leaked", key)
+        if self.prompt.json_schema is None:
+            return Draft(answer.text, call_key=key)
+        try:
+            profile = structured.parse(answer.text, prompt.n_rows)
+        except AnswerError:
+            return self._unusable("invalid", key)
+        self.counts["references_dropped"] += profile.n_dropped_references
+        self.counts["claims_dropped"] += profile.n_dropped_claims
+        n_dropped = profile.n_dropped_references + profile.n_dropped_claims
+        return Draft(profile.text, profile.claims, n_dropped, call_key=key)
 
-
-def _instruction(model: str) -> str:
-    """What precedes the rows: nothing for a model that was trained on them."""
-    directory = Path(model)
-    if not directory.is_dir():
-        if directory.is_absolute() or model.startswith((".", "~")):
-            raise ModelError(f"There is no model directory {model}. Give one that save_pretrained wrote, or a hub id.")
-        return INSTRUCTION
-    missing = [name for name in ("config.json", "tokenizer.json") if not (directory / name).is_file()]
-    if missing or not any(directory.glob("*.safetensors")):
-        raise ModelError(
-            f"{model} is no model directory: it lacks {', '.join(missing) or 'a .safetensors file'}. Save model and "
-            "tokenizer with save_pretrained into one fresh directory."
-        )
-    try:
-        config = json.loads((directory / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{directory / 'config.json'} cannot be read as JSON ({error}). Save the model again."
-        ) from error
-    trained_on = config.get(PROMPT_KEY) if isinstance(config, Mapping) else None
-    if trained_on not in (None, PROMPT_VERSION):
-        raise ModelError(
-            f"The model in {model} was trained on prompt '{trained_on}', this version writes '{PROMPT_VERSION}'. Train "
-            "it again with pipelines/train_embedded_lm.py, or use the release of the package that made it."
-        )
-    return INSTRUCTION if trained_on is None else ""
+    def _unusable(self, problem: str, key: str) -> Draft:
+        self.counts[problem] += 1
+        return Draft("", call_key=key)

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from string import Template
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, SecretStr
@@ -32,7 +32,9 @@ from lettingo_features.config import Config
 from lettingo_features.generation.engine import content_id
 from lettingo_features.generation.untrusted import clean
 from lettingo_features.profiles import structured
-from lettingo_features.profiles.history import ROWS
+from lettingo_features.profiles.generator import ProfileRequest
+from lettingo_features.profiles.history import ROW, ROWS
+from lettingo_features.profiles.prompt import FittedPrompt
 
 ROWS_VERSION = "json-1"
 """Part of a prompt's identity: raise it with any change to the rows that this module makes."""
@@ -56,24 +58,17 @@ class LettinGoPromptConfig(Config):
     for the life of a release: it is part of every call, so that another one makes every call new."""
 
 
-@dataclass(frozen=True, slots=True)
-class FittedPrompt:
-    """A prompt that fits: ``text`` is None where not even the newest row does; ``n_trimmed`` rows were left out."""
-
-    text: str | None
-    n_rows: int
-    n_trimmed: int
-
-
 class LettinGoPrompt:
     """Renders the prompts of one version and style.
 
     ::
 
         prompt = LettinGoPrompt(LettinGoPromptConfig(version="lettingo-claims-1"))
-        engine = TransformersEngine(EngineConfig(..., instruction=prompt.instruction, json_schema=prompt.json_schema))
-        fitted = fit(prompt.render(histories), engine.n_tokens, engine.prompt_budget)
+        told = TransformersConfig(..., instruction=prompt.instruction, json_schema=prompt.json_schema)
+        generator = LanguageModelGenerator(prompt, TransformersEngine(told))
     """
+
+    reads_history = True
 
     def __init__(self, config: LettinGoPromptConfig | None = None) -> None:
         self.config = config or LettinGoPromptConfig()
@@ -92,6 +87,17 @@ class LettinGoPrompt:
     def identity(self) -> str:
         """sha256 of all that this prompt adds to a history."""
         return content_id("lettingo_prompt", ROWS_VERSION, self.instruction, self.json_schema or "")
+
+    def fitted(
+        self, requests: Sequence[ProfileRequest], n_tokens: Callable[[Sequence[str]], Sequence[int]], budget: int
+    ) -> list[FittedPrompt]:
+        """One prompt per request (see `fit`); ``style`` is this prompt's own, not the request's."""
+        if not requests:
+            return []
+        rows = [request.history for request in requests]
+        offsets = np.cumsum([0, *map(len, rows)])
+        lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.concat_arrays(rows).cast(ROW))
+        return fit(self.render(pa.table({ROWS: lists})), n_tokens, budget)
 
     def render(self, histories: pa.RecordBatch | pa.Table) -> list[str]:
         """One prompt per row of ``histories`` (see `history.HISTORY`), newest interaction first, one line each.

@@ -25,11 +25,14 @@ start a row or leave its quotes. A user id never enters a prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from lettingo_features.generation.engine import content_id
 from lettingo_features.generation.untrusted import clean
+from lettingo_features.profiles.generator import ProfileRequest
 
 PROMPT_VERSION = "rows-1"
 """Part of a generator's identity: raise it with any change to the text that this module makes."""
@@ -69,6 +72,46 @@ def field(text: str, max_chars: int) -> str:
         return line
     cut = line[: max_chars + 1].rpartition(" ")[0]
     return (cut if len(cut) >= 2 * max_chars // 3 else line[:max_chars]).rstrip(" ,;:-/&(")
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrompt:
+    """A prompt that fits: ``text`` is None where not even the shortest does; ``n_trimmed`` rows were left out."""
+
+    text: str | None
+    n_rows: int
+    n_trimmed: int
+
+
+class RowsPrompt:
+    """The rows of this module as a `language_model.ProfilePrompt`.
+
+    Parameters
+    ----------
+    instruction
+        `INSTRUCTION` for a model that was not trained on the rows, else "".
+    """
+
+    json_schema = None
+    reads_history = False
+
+    def __init__(self, instruction: str = INSTRUCTION) -> None:
+        self.instruction = instruction
+        self.identity = content_id("rows_prompt", PROMPT_VERSION, instruction)
+
+    def fitted(
+        self, requests: Sequence[ProfileRequest], n_tokens: Callable[[Sequence[str]], Sequence[int]], budget: int
+    ) -> list[FittedPrompt]:
+        """One prompt per request; history rows of the too long are left out, oldest first."""
+        texts = [render(request.summary, request.style) for request in requests]
+        fitted = []
+        for request, text, size in zip(requests, texts, n_tokens(texts), strict=True):
+            trimmed = 0
+            if size > budget:
+                text, trimmed = fit(request.summary, request.style, lambda one: n_tokens([one])[0], budget)
+            shown = min(NEWEST_ROWS, len(request.summary["newest"]))
+            fitted.append(FittedPrompt(text, shown - trimmed, trimmed))
+        return fitted
 
 
 def render(summary: Mapping[str, Any], style: str, newest_rows: int = NEWEST_ROWS) -> str:

@@ -16,7 +16,7 @@ from lettingo_features.generation.transformers_engine import (
 )
 from lettingo_features.generation.worker_pool import WorkerPool
 from lettingo_features.profiles.corpus import STYLES, held_out_summaries
-from lettingo_features.profiles.language_model import embedded_model
+from lettingo_features.profiles.local_model import embedded_model
 from lettingo_features.profiles.prompt import render
 
 MODEL = str(embedded_model())

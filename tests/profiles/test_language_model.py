@@ -10,16 +10,12 @@ from pathlib import Path
 import pytest
 
 from lettingo_features.errors import ModelError
+from lettingo_features.generation.model_files import model_hash
 from lettingo_features.profiles.corpus import category_names, held_out_summaries
 from lettingo_features.profiles.faithfulness import first_named
 from lettingo_features.profiles.generator import STYLES, ProfileRequest
-from lettingo_features.profiles.language_model import (
-    LanguageModelConfig,
-    LanguageModelGenerator,
-    embedded_model,
-    model_hash,
-)
 from lettingo_features.profiles.lexicon import held_out_names
+from lettingo_features.profiles.local_model import LanguageModelConfig, embedded_model, local_generator
 from lettingo_features.profiles.prompt import INSTRUCTION
 
 KNOWN = held_out_summaries(100, 501)
@@ -31,7 +27,7 @@ def requests(summaries: list[dict]) -> list[ProfileRequest]:
 
 
 def write(config: LanguageModelConfig, asked: list[ProfileRequest]) -> list[str]:
-    return [text for batch in LanguageModelGenerator(config).write(asked) for text in batch]
+    return [draft.text for batch in local_generator(config).write(asked) for draft in batch]
 
 
 BARS = [  # summaries, temperature, least share that names the strongest category first
@@ -69,7 +65,7 @@ def test_styles_differ() -> None:
 
 def test_progress_and_batches() -> None:
     calls: list[tuple[int, int]] = []
-    generator = LanguageModelGenerator(LanguageModelConfig(batch_size=4))
+    generator = local_generator(LanguageModelConfig(batch_size=4))
     batches = list(generator.write(requests(KNOWN[:10]), lambda done, total: calls.append((done, total))))
     assert [len(batch) for batch in batches] == [10]
     assert calls[-1] == (10, 10) and calls == sorted(calls)
@@ -77,8 +73,8 @@ def test_progress_and_batches() -> None:
 
 
 def test_unusable_answers_are_empty_and_counted() -> None:
-    generator = LanguageModelGenerator(LanguageModelConfig(max_new_tokens=2))
-    assert [text for batch in generator.write(requests(KNOWN[:3])) for text in batch] == ["", "", ""]
+    generator = local_generator(LanguageModelConfig(max_new_tokens=2))
+    assert [draft.text for batch in generator.write(requests(KNOWN[:3])) for draft in batch] == ["", "", ""]
     assert generator.counts["unfinished"] == 3
 
 
@@ -86,13 +82,13 @@ def test_long_names_trim_history_and_are_counted() -> None:
     long = "漢字" * 20  # three bytes and at least as many tokens a character
     row = {"title": long, "category": long, "sentiment": "liked"}
     summary = KNOWN[0] | {"newest": [row, row], "loved_titles": [long, long], "disliked_titles": [long]}
-    generator = LanguageModelGenerator(LanguageModelConfig())
+    generator = local_generator(LanguageModelConfig())
     list(generator.write([ProfileRequest("u", summary)]))
     assert generator.counts["rows_trimmed"] + generator.counts["prompt_too_long"] >= 1
 
 
 def test_identity_follows_what_shapes_a_text(tmp_path: Path) -> None:
-    base = LanguageModelGenerator().generator_id
+    base = local_generator().generator_id
     same = [
         LanguageModelConfig(),
         LanguageModelConfig(batch_size=7),
@@ -104,10 +100,10 @@ def test_identity_follows_what_shapes_a_text(tmp_path: Path) -> None:
         LanguageModelConfig(temperature=1.0, seed=9),
         LanguageModelConfig(max_new_tokens=9),
     ]
-    assert {LanguageModelGenerator(config).generator_id for config in same} == {base}  # a seed shapes no greedy text
-    assert len({base, *(LanguageModelGenerator(config).generator_id for config in other)}) == 4
+    assert {local_generator(config).generator_id for config in same} == {base}  # a seed shapes no greedy text
+    assert len({base, *(local_generator(config).generator_id for config in other)}) == 4
     shutil.copytree(embedded_model(), tmp_path / "release-2")
-    moved = LanguageModelGenerator(LanguageModelConfig(model=str(tmp_path / "release-2")))
+    moved = local_generator(LanguageModelConfig(model=str(tmp_path / "release-2")))
     assert (moved.name, moved.generator_id) == ("release-2", base)  # a hash of content, not of place
     with (tmp_path / "release-2" / "generation_config.json").open("a") as stream:
         stream.write("\n")
@@ -124,9 +120,9 @@ def edited(directory: Path, **changes: str | None) -> str:
 
 
 def test_other_models_get_the_instruction(tmp_path: Path) -> None:
-    other = LanguageModelGenerator(LanguageModelConfig(model=edited(tmp_path / "other", lettingo_prompt=None)))
-    assert other._engine_config.instruction == INSTRUCTION
-    assert LanguageModelGenerator()._engine_config.instruction == ""
+    other = local_generator(LanguageModelConfig(model=edited(tmp_path / "other", lettingo_prompt=None)))
+    assert other.prompt.instruction == INSTRUCTION
+    assert local_generator().prompt.instruction == ""
 
 
 def test_unreadable_models_are_one_paragraph(tmp_path: Path) -> None:

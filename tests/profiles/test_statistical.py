@@ -39,8 +39,8 @@ def summary(**changes):
 
 
 def text_of(**changes):
-    ((text,),) = StatisticalGenerator().write([ProfileRequest("u", summary(**changes))])
-    return text
+    ((draft,),) = StatisticalGenerator().write([ProfileRequest("u", summary(**changes))])
+    return draft.text
 
 
 def test_a_warm_user_in_full():
@@ -165,7 +165,7 @@ def random_summary(rng: random.Random):
 def test_every_text_has_25_to_60_words_and_nothing_to_lint():
     rng = random.Random(0)
     requests = [ProfileRequest(f"user-{i}", random_summary(rng)) for i in range(3_000)]
-    texts = [text for batch in StatisticalGenerator().write(requests) for text in batch]
+    texts = [draft.text for batch in StatisticalGenerator().write(requests) for draft in batch]
     for request, text in zip(requests, texts, strict=True):
         assert 25 <= len(text.split()) <= 60, text
         assert lint(text) == (text, 0)
@@ -201,7 +201,7 @@ def test_titles_from_moves_the_line_between_cold_and_warm():
     request = ProfileRequest("u", summary(n_interactions=6))
     ((warm,),) = StatisticalGenerator().write([request])
     ((cold,),) = StatisticalGenerator(StatisticalConfig(titles_from=7)).write([request])
-    assert "Glass River" in warm and "Glass River" not in cold
+    assert "Glass River" in warm.text and "Glass River" not in cold.text
 
 
 def test_content_id_tells_parts_apart():
