@@ -1,0 +1,295 @@
+"""Text generation on any server with the OpenAI HTTP API: `vllm serve`, hosted APIs, closed models.
+
+One call, one connection, one answer: a call is taken from the list by one of ``concurrency`` tasks, asked over a
+connection that closes with its answer, and reported once by that task. So no answer can reach another call, late and
+doubled ones included.
+
+NOTE: a server may have counted an answer that never arrived whole (a hang, a reset, truncated JSON). It is asked for
+again, and `Completion.cost` counts what arrived; `OpenAIEngine.retries` has how many such calls a bill may add.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+
+from lettingo_features.errors import MissingExtraError, ModelError
+from lettingo_features.generation.engine import Completion, EngineConfig, diagnose
+from lettingo_features.generation.frame import Frame, load_frame
+from lettingo_features.generation.model_files import model_hash
+from lettingo_features.generation.server_failure import BadAnswer, Failure, failure_of
+from lettingo_features.generation.untrusted import remove_markers
+
+_BYTES_PER_TOKEN = 3  # English has about four, other scripts fewer: an estimate on the safe side
+_TEMPLATE_TOKENS = 32  # room for a chat template that only the server knows
+_MASK = "***"
+
+
+class OpenAIConfig(EngineConfig):
+    """Which server, and how hard to ask it."""
+
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """Root of the API. Not part of the identity: replicas of one model answer alike."""
+    api_key: SecretStr = SecretStr("")
+    """Masked in every message; the caller reads it from the environment."""
+    revision: str = ""
+    """Part of the identity: what tells today's model of this name from tomorrow's, such as a dated name or a hash."""
+    tokenizer: str | None = None
+    """Local directory with tokenizer and config of the served model: prompts then go as token ids to /completions,
+    where data cannot form a control token (`vllm serve` takes them). None sends text to /chat/completions, without
+    anything in it that looks like a control token."""
+    max_model_len: int = Field(default=8192, ge=1)
+    """Positions that the server serves, prompt and answer together."""
+    concurrency: int = Field(default=32, ge=1, le=1000)
+    """Calls open at once."""
+    timeout_s: float = Field(default=120.0, gt=0)
+    """Of one try, from connecting to the last byte."""
+    max_retries: int = Field(default=6, ge=0)
+    """Further tries of a call after 429, 5xx, a timeout, a lost connection or an unreadable answer."""
+    max_wait_s: float = Field(default=300.0, gt=0)
+    """Longest pause before a retry. A server that asks for more with Retry-After fails the call instead."""
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """What the server can hold an answer to where there is a schema; short of json_schema, the prompt states it."""
+    limit_name: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    """Older chat servers know only max_tokens, which OpenAI's newer models refuse."""
+    extra_body: dict[str, Any] = {}
+    """Further fields of each request, such as {"top_p": 0.9}."""
+
+
+class OpenAIEngine:
+    """Asks a server, many calls at once, results as they come.
+
+    ::
+
+        engine = OpenAIEngine(OpenAIConfig(model="adapter-1f0c", base_url="http://127.0.0.1:8000/v1"))
+        completions = engine.generate(["history: ..."], streams=[17])
+
+    A schema is enforced by the server (``structured="json_schema"``) or only stated: parse the answers.
+
+    Raises
+    ------
+    MissingExtraError
+        openai is not installed.
+    ModelError
+        The tokenizer cannot be loaded.
+    """
+
+    def __init__(self, config: OpenAIConfig) -> None:
+        try:
+            import openai
+            from anyio.from_thread import start_blocking_portal
+        except ImportError:
+            raise MissingExtraError("The engine for OpenAI-compatible servers", "openai") from None
+        self.config = config
+        self.retries: Counter[str] = Counter()
+        """Tries that failed and were made again, by class."""
+        self._told = config.model_copy(update={"instruction": _instruction(config)})
+        self._frame: Frame | None = None
+        if config.tokenizer is not None:
+            self._frame = load_frame(config.tokenizer, self._told, extra="train")
+            self._frame.context = min(self._frame.context, config.max_model_len)
+        self._key = config.api_key.get_secret_value()
+        self._failed_in_a_row = 0
+        self._resources = ExitStack()
+        self._portal = self._resources.enter_context(start_blocking_portal())  # an event loop in its own thread
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key or "none",  # the client insists on one
+            base_url=config.base_url,
+            max_retries=0,  # ours count
+            timeout=config.timeout_s,
+            default_headers={"Connection": "close"},
+        )
+        self._resources.callback(self._portal.call, self._client.close)
+
+    @property
+    def name(self) -> str:
+        return self.config.model
+
+    @cached_property
+    def identity(self) -> str:
+        c = self.config
+        tokenizer = model_hash(c.tokenizer) if c.tokenizer is not None else ""
+        extra = json.dumps(c.extra_body, sort_keys=True)
+        return c.identity("openai", c.model, c.revision, tokenizer, c.structured if c.json_schema else "", extra)
+
+    @property
+    def samples(self) -> bool:
+        return self.config.temperature > 0
+
+    @property
+    def prompt_budget(self) -> int:
+        """Tokens that the data of one prompt may take; by estimate where there is no local tokenizer."""
+        if self._frame is not None:
+            return self._frame.budget
+        frame = _estimate(self._told.instruction) + _TEMPLATE_TOKENS
+        return self.config.max_model_len - frame - self.config.max_new_tokens
+
+    def n_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as data; without a local tokenizer an estimate, one per three bytes."""
+        return self._frame.n_tokens(texts) if self._frame is not None else list(map(_estimate, texts))
+
+    def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
+        """Answer each prompt (see `engine.Engine.generate`); closing the iterator ends the open calls.
+
+        Raises
+        ------
+        ModelError
+            The server refuses the key, does not know the model, has no money left for it, or failed twice as many
+            calls in a row as are open at once.
+        """
+        self._failed_in_a_row = 0
+        contents = self._frame.prompts(prompts) if self._frame is not None else prompts
+        calls = iter(list(zip(range(len(prompts)), contents, streams, strict=True)))
+        done: SimpleQueue[tuple[int, Completion] | BaseException] = SimpleQueue()
+        work = self._portal.start_task_soon(self._answer_all, calls, min(self.config.concurrency, len(prompts)), done)
+        try:
+            for _ in prompts:
+                answer = done.get()
+                if isinstance(answer, BaseException):
+                    raise answer from None  # its cause holds the request, and that the key
+                yield answer
+        finally:
+            work.cancel()
+
+    def close(self) -> None:
+        """Close connections and stop the thread."""
+        self._resources.close()
+
+    async def _answer_all(self, calls: Iterator[tuple[int, Any, int]], n_tasks: int, done: SimpleQueue) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(n_tasks):
+                    group.create_task(self._work(calls, done))
+        except* Exception as failed:  # whatever it is, the reader of the queue must not wait for ever
+            done.put(failed.exceptions[0])
+
+    async def _work(self, calls: Iterator[tuple[int, Any, int]], done: SimpleQueue) -> None:
+        for index, content, stream in calls:
+            done.put((index, await self._call(content, stream)))
+
+    async def _call(self, content: str | list[int], stream: int) -> Completion:
+        start = monotonic()
+        for attempt in range(self.config.max_retries + 1):
+            try:
+                async with asyncio.timeout(self.config.timeout_s):
+                    answer = await self._ask(content, stream)
+                completion = self._completion(answer, content, monotonic() - start)
+            except Exception as error:
+                failure = failure_of(error)
+            else:
+                self._failed_in_a_row = 0
+                return completion
+            pause = self._pause(failure, attempt)
+            if pause is None:
+                break
+            self.retries[failure.error] += 1
+            await asyncio.sleep(pause)
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= max(16, 2 * self.config.concurrency):
+            raise ModelError(
+                f"{self._failed_in_a_row} calls in a row failed on {self._server}, the last with {failure.error}: "
+                f"{self._masked(failure.message)} Look at the server, then run again; answers so far are kept."
+            )
+        return Completion("", 0, error=failure.error, seconds=monotonic() - start)
+
+    def _pause(self, failure: Failure, attempt: int) -> float | None:
+        """Seconds to wait before the next try, or None where there is none."""
+        if failure.stops_all:
+            raise ModelError(
+                f"{self._server} refuses model '{self.config.model}' with {failure.error}: "
+                f"{self._masked(failure.message)} {failure.next_step}"
+            )
+        if not failure.retry or attempt == self.config.max_retries:
+            return None
+        if failure.retry_after is not None:
+            return failure.retry_after if failure.retry_after <= self.config.max_wait_s else None
+        return min(0.5 * 2**attempt, 30.0, self.config.max_wait_s) * random.uniform(0.5, 1.0)  # jitter: no stampede
+
+    async def _ask(self, content: str | list[int], stream: int) -> Any:
+        c = self.config
+        body: dict[str, Any] = {"model": c.model, "temperature": c.temperature}
+        if self.samples:
+            body["seed"] = stream
+        response_format = _response_format(c)
+        if isinstance(content, str):
+            text, _ = remove_markers(content)
+            extra = {c.limit_name: c.max_new_tokens, **response_format, **c.extra_body}
+            messages = [{"role": "user", "content": self._told.user_turn(text)}]
+            return await self._client.chat.completions.create(messages=messages, **body, extra_body=extra)
+        extra = {**response_format, **c.extra_body}
+        return await self._client.completions.create(
+            prompt=content, max_tokens=c.max_new_tokens, **body, extra_body=extra
+        )
+
+    def _completion(self, answer: Any, content: str | list[int], seconds: float) -> Completion:
+        """Read an answer, which the client does not validate."""
+        try:
+            choice = answer.choices[0]
+            text, refusal = (choice.text, None) if answer.object == "text_completion" else _message(choice)
+            finish = choice.finish_reason
+            usage = answer.usage
+        except (AttributeError, IndexError, TypeError) as error:
+            raise BadAnswer(f"The answer lacks a part ({error}).") from None
+        if not isinstance(finish, str) or not isinstance(text, str):
+            raise BadAnswer("The answer has no text or no finish_reason.")
+        text = text.strip()
+        asked = len(content) if isinstance(content, list) else _estimate(self._told.user_turn(content))
+        n_prompt_tokens, n_tokens = (
+            (usage.prompt_tokens, usage.completion_tokens) if usage is not None else (asked, _estimate(text))
+        )
+        problem = "refused"
+        if refusal is None and finish != "content_filter":
+            words = text.split()
+            problem = diagnose(text, words, finished=finish != "length", schema=self.config.json_schema)
+        cost = self.config.cost(n_prompt_tokens, n_tokens)
+        return Completion(text, n_tokens, problem, "", n_prompt_tokens, seconds, cost)
+
+    @property
+    def _server(self) -> str:
+        """Host and port: a URL may carry a password."""
+        url = urlsplit(self.config.base_url)
+        return f"{url.hostname}:{url.port}" if url.port else str(url.hostname)
+
+    def _masked(self, message: str) -> str:
+        message = message.replace(self._key, _MASK) if self._key else message
+        return " ".join(message.split())[:300]
+
+
+def _message(choice: Any) -> tuple[str | None, str | None]:
+    """Text and refusal of a chat answer; a refusal, or a filter, may come without a text."""
+    message = choice.message
+    refusal = getattr(message, "refusal", None)
+    silent = refusal is not None or choice.finish_reason in ("content_filter", "length")
+    return (message.content or "") if silent else message.content, refusal
+
+
+def _instruction(config: OpenAIConfig) -> str:
+    """With the schema in words where the server cannot be held to it."""
+    if config.json_schema is None or config.structured == "json_schema":
+        return config.instruction
+    stated = f"Answer with one JSON object of this schema and nothing else: {config.json_schema}"
+    return f"{config.instruction}\n\n{stated}" if config.instruction else stated
+
+
+def _response_format(config: OpenAIConfig) -> dict[str, Any]:
+    if config.json_schema is None or config.structured == "none":
+        return {}
+    if config.structured == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    schema = {"name": "answer", "schema": json.loads(config.json_schema), "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _estimate(text: str) -> int:
+    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
