@@ -50,8 +50,8 @@ def profile_meta(source: FileSource) -> FeatureView:
     return view([user], source, columns.USER_PROFILE_META, holds="numbers")
 
 
-def profile_embedding(source: FileSource) -> FeatureView:
-    lengths = {columns.PROFILE_EMBEDDING: MINILM_LENGTH}
+def profile_embedding(source: FileSource, length: int = MINILM_LENGTH) -> FeatureView:
+    lengths = {columns.PROFILE_EMBEDDING: length}
     return view([user], source, columns.USER_PROFILE_EMBEDDING, holds="vectors", vector_lengths=lengths)
 
 

@@ -77,8 +77,9 @@ def run_demo(home, data: str | None, format: str | None, port: int | None, steps
     from lettingo_features.profiles.build import ProfileBuildConfig
     from lettingo_features.sql import connect
     from pipelines.behaviour import run_behaviour
-    from pipelines.profiles import STATISTICAL_RELEASE, make_encoder, run_profiles
+    from pipelines.profiles import make_encoder, run_profiles
     from pipelines.uplift import labelled_users, make_labels
+    from pipelines.writers import STATISTICAL_RELEASE
 
     began = time.monotonic()
     ingested = _ingest(home, data, format, steps)
@@ -108,7 +109,7 @@ def run_demo(home, data: str | None, format: str | None, port: int | None, steps
     facts = {
         "home": str(home.root),
         "ingest": ingested.model_dump(mode="json"),
-        "profiles": {release: made.model_dump(mode="json") for release, made in built.items()},
+        "profiles": {release: made.to_json() for release, made in built.items()},
         "certificate": certificate.model_dump(mode="json"),
         "uplift": report.to_dict(),
         "online": online,
@@ -207,7 +208,7 @@ def _write_report(home, data, split, cutoffs, facts) -> Path:
         ingest=ingest,
         users=stories(home, "v1"),
         stages=facts["steps"],
-        profile_stats={**facts["profiles"]["v1"], "word_histogram": word_histogram(home, "v1")},
+        profile_stats={**facts["profiles"]["v1"]["build"], "word_histogram": word_histogram(home, "v1")},
         uplift=facts["uplift"],
         certificate=facts["certificate"],
         online=facts["online"],

@@ -9,19 +9,22 @@ release may work side by side: the ledger shares the calls out, and what one has
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
+from pydantic import Field
 
 from lettingo_features.columns import (
     CALL_KEY,
+    EVENT_TIMESTAMP,
     GENERATOR,
     GENERATOR_ID,
     ITEM_ID,
     N_INTERACTIONS,
     PROFILE_PROVENANCE,
+    TIMESTAMP,
     USER_ID,
     WINDOW_DIGEST,
 )
@@ -32,7 +35,7 @@ from lettingo_features.home import Home
 from lettingo_features.profiles.build_report import ProfileBuildReport, Stopwatch, spread
 from lettingo_features.profiles.generator import Draft, Generator, ProfileRequest
 from lettingo_features.profiles.history import ROWS, history_rows
-from lettingo_features.profiles.lint import lint
+from lettingo_features.profiles.lint import MAX_WORDS, lint
 from lettingo_features.profiles.refresh import RefreshPolicy
 from lettingo_features.profiles.release import Release
 from lettingo_features.profiles.summary import SummaryConfig, rating_scale, summarise
@@ -54,6 +57,8 @@ class ProfileBuildConfig(Config):
     "What a text may see."
     min_interactions: int = 5
     "Users with fewer interactions in their window get the statistical text: too little for a model to add to."
+    max_words: int = Field(default=MAX_WORDS, ge=1)
+    "Words after which a text ends at its last whole sentence."
     style: str = "narrative"
     "Style asked of the language model, one of profiles.generator.STYLES."
     chunk_size: int = 2_048
@@ -74,7 +79,7 @@ class ProfileBuild:
     warm
         Writes for all others.
     encoder
-        Anything with ``encoder_id`` and ``encode(texts) -> (n, dim) float32``.
+        Anything with ``encoder_id``, ``dim`` and ``encode(texts) -> (n, dim) float32``.
 
     Raises
     ------
@@ -133,6 +138,28 @@ class ProfileBuild:
             **{name: self._counts[name] for name in _COUNTS},
         )
 
+    def plan(self, cutoffs: Sequence[datetime]) -> Iterator[tuple[datetime, list[ProfileRequest]]]:
+        """What `run` would ask the language model at each cutoff, in time order; nothing is written or registered."""
+        first = min(cutoffs)
+        self._users = None
+        self._summary = SummaryConfig(
+            rating_max=Release(self.home, self.config.release).rating_max or self._scale(first)
+        )
+        assumed = None
+        for cutoff in sorted(cutoffs):
+            changed, requests = self._changed(cutoff, assumed)
+            written = pa.table(
+                {
+                    USER_ID: changed[USER_ID],
+                    WINDOW_DIGEST: changed[WINDOW_DIGEST],
+                    EVENT_TIMESTAMP: pa.array([cutoff] * changed.num_rows, TIMESTAMP),
+                    "source_max_ts": changed["source_max_ts"].cast(TIMESTAMP),
+                }
+            )
+            assumed = written if assumed is None else pa.concat_tables([assumed, written])
+            asked = requests(0, changed.num_rows)
+            yield cutoff, [r for r in asked if r.summary["n_interactions"] >= self.config.min_interactions]
+
     def _register(self, cutoffs: Sequence[datetime]) -> float:
         """Keep or check the release's identity; return its rating scale, read before the first cutoff it ever had."""
         identity = {
@@ -141,14 +168,15 @@ class ProfileBuild:
             "warm": self.warm.generator_id,
             "warm_name": self.warm.name,
             "encoder": self.encoder.encoder_id,
+            "vector_length": self.encoder.dim,
         }
 
-        def scale() -> float:
-            first = literal(min(cutoffs).isoformat())
-            before = f"(SELECT * FROM {self.home.scan('interactions')} WHERE event_timestamp < {first}::TIMESTAMPTZ)"
-            return rating_scale(connect(self.home.spill), before)
+        return self._release.register(identity, lambda: self._scale(min(cutoffs)))
 
-        return self._release.register(identity, scale)
+    def _scale(self, first: datetime) -> float:
+        at = f"{literal(first.isoformat())}::TIMESTAMPTZ"
+        before = f"(SELECT * FROM {self.home.scan('interactions')} WHERE event_timestamp < {at})"
+        return rating_scale(connect(self.home.spill), before)
 
     def _run_cutoff(self, cutoff: datetime, backfill: bool, clock: Callable[[], datetime], progress) -> None:
         with Stopwatch(self._seconds, "windows"):
@@ -188,8 +216,13 @@ class ProfileBuild:
             for user_id, digest in zip(rows[USER_ID].to_pylist(), rows[WINDOW_DIGEST].to_pylist(), strict=True)
         ]
 
-    def _changed(self, cutoff: datetime) -> tuple[pa.Table, Callable[[int, int], list[ProfileRequest]]]:
-        """Users who are due a text, and a function that makes the requests of a range of them."""
+    def _changed(
+        self, cutoff: datetime, assumed: pa.Table | None = None
+    ) -> tuple[pa.Table, Callable[[int, int], list[ProfileRequest]]]:
+        """Users who are due a text, and a function that makes the requests of a range of them.
+
+        ``assumed`` rows count as published too.
+        """
         connection = connect(self.home.spill, self.config.memory_limit)
         interactions = self.home.scan("interactions")
         create_windows(connection, interactions, [cutoff], self.config.window)
@@ -197,7 +230,14 @@ class ProfileBuild:
             connection.register("wanted", self._users)
             connection.execute(f"DELETE FROM {WINDOWS} WHERE user_id NOT IN (SELECT user_id FROM wanted)")
         connection.register("digests", window_digests(connection).to_arrow_table())
-        connection.execute(f"CREATE TEMP TABLE published AS {self._published_sql(cutoff)}")
+        published = self._published_sql(cutoff)
+        if assumed is not None:
+            connection.register("assumed", assumed)
+            published = f"""
+                SELECT * FROM (SELECT * FROM ({published}) UNION ALL BY NAME SELECT * FROM assumed)
+                QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY event_timestamp DESC) = 1
+            """
+        connection.execute(f"CREATE TEMP TABLE published AS {published}")
         due = self.config.refresh.due_sql(
             "coalesce(fresh.n, 0)", "(epoch_us(digests.cutoff) - epoch_us(published.event_timestamp)) / 86400e6"
         )
@@ -303,7 +343,7 @@ class ProfileBuild:
         ]
         cold = [index for index, text in enumerate(texts) if text is None or not (text.text or text.writer is None)]
         for index, draft in zip(cold, _write_all(self.cold, [requests[i] for i in cold]), strict=True):
-            clean, n_lint = lint(draft.text)
+            clean, n_lint = lint(draft.text, self.config.max_words)
             tried = texts[index]
             n_lint += tried.n_lint if tried else 0
             texts[index] = _Text(clean, self.cold, n_lint, fell_back=tried is not None)
@@ -313,7 +353,7 @@ class ProfileBuild:
     def _warm_text(self, request: ProfileRequest, draft: Draft) -> _Text:
         if draft.pending:
             return _Text("", None)
-        clean, n_lint = lint(draft.text)
+        clean, n_lint = lint(draft.text, self.config.max_words)
         items = request.history.field(ITEM_ID).to_pylist() if draft.claims else []
         claims = [(claim.text, [items[n - 1] for n in claim.interactions]) for claim in draft.claims]
         return _Text(clean, self.warm, n_lint, claims, draft.n_dropped, draft.call_key)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lettingo_features.errors import AnswerError
 from lettingo_features.generation.engine import Completion, Engine, call_key, content_id
@@ -14,6 +15,9 @@ from lettingo_features.profiles import structured
 from lettingo_features.profiles.generator import Draft, ProfileRequest, Progress
 from lettingo_features.profiles.leaks import LeakCheck
 from lettingo_features.profiles.prompt import FittedPrompt
+
+if TYPE_CHECKING:
+    from lettingo_features.generation.privacy import PrivacyFilter
 
 VERSION = "2"
 """Part of the identity: raise it with any change to the texts that neither prompt nor model nor settings show."""
@@ -62,21 +66,31 @@ class LanguageModelGenerator:
         Of the users' random streams, for an engine that samples.
     name
         For tables and reports; the engine's when left out.
+    privacy
+        Masks personal data in prompts before they are asked and in texts before they are kept; counted as ``masked``.
     """
 
     def __init__(
-        self, prompt: ProfilePrompt, engine: Engine, runner: Runner | None = None, seed: int = 0, name: str = ""
+        self,
+        prompt: ProfilePrompt,
+        engine: Engine,
+        runner: Runner | None = None,
+        seed: int = 0,
+        name: str = "",
+        privacy: PrivacyFilter | None = None,
     ) -> None:
         self.prompt, self.engine, self.runner, self.seed = prompt, engine, runner, seed
         self.name = name or engine.name
         self.reads_history = prompt.reads_history
+        self.privacy = privacy
         self.counts: Counter[str] = Counter()
         self._leaks = LeakCheck(prompt.instruction)
 
     @cached_property
     def generator_id(self) -> str:
         seed = str(self.seed) if self.engine.samples else ""
-        return content_id("language_model", VERSION, self.prompt.identity, self.engine.identity, seed)
+        masked = "masked" if self.privacy else ""
+        return content_id("language_model", VERSION, self.prompt.identity, self.engine.identity, seed, masked)
 
     def write(self, requests: Sequence[ProfileRequest], progress: Progress | None = None) -> Iterator[list[Draft]]:
         """Yield drafts in the order of ``requests``, up to 4,096 at a time."""
@@ -96,6 +110,8 @@ class LanguageModelGenerator:
     def fitted(self, requests: Sequence[ProfileRequest]) -> list[FittedPrompt]:
         """The prompt of each request; its text is None where even the shortest does not fit."""
         prompts = self.prompt.fitted(requests, self.engine.n_tokens, self.engine.prompt_budget)
+        texts = self._masked([prompt.text or "" for prompt in prompts])
+        prompts = [replace(p, text=text) if p.text else p for p, text in zip(prompts, texts, strict=True)]
         self.counts["rows_trimmed"] += sum(prompt.n_trimmed for prompt in prompts)
         self.counts["prompt_too_long"] += sum(prompt.text is None for prompt in prompts)
         return prompts
@@ -106,7 +122,16 @@ class LanguageModelGenerator:
         keys = [call_key(self.engine, text, self._stream(r)) for text, r in zip(texts, requests, strict=True)]
         if self.prompt.json_schema is not None:
             self._repair(requests, prompts, answers, keys)
-        return [self._draft(*row) for row in zip(prompts, answers, keys, strict=True)]
+        drafts = [self._draft(*row) for row in zip(prompts, answers, keys, strict=True)]
+        kept = self._masked([draft.text for draft in drafts])
+        return [replace(draft, text=text) for draft, text in zip(drafts, kept, strict=True)]
+
+    def _masked(self, texts: list[str]) -> list[str]:
+        if self.privacy is None:
+            return texts
+        masked = self.privacy.mask(texts)
+        self.counts["masked"] += sum(n for _, n in masked)
+        return [text for text, _ in masked]
 
     def _ask(self, texts: Sequence[str], requests: Sequence[ProfileRequest]) -> list[Completion | None]:
         streams = [self._stream(request) for request in requests]

@@ -35,6 +35,11 @@ class Release:
             self._facts = self._read()
             yield
 
+    @property
+    def rating_max(self) -> float | None:
+        """Top of the rating scale that the release reads; None before its first build."""
+        return self._facts.get("rating_max")
+
     def register(self, identity: dict[str, Any], rating_max: Callable[[], float]) -> float:
         """Keep ``identity`` when the release is new, else require the same; return its rating scale, fixed at first.
 

@@ -73,7 +73,7 @@ def write_profiles(
     at, published = pa.array([cutoff] * n, TIMESTAMP), pa.array(published_at, TIMESTAMP)
     times = (at, rows["source_max_ts"], published)
     base = {USER_ID: rows[USER_ID], EVENT_TIMESTAMP: at, CREATED_TIMESTAMP: published}
-    part = _part_name(cutoff, rows)
+    part = _part_name(cutoff, rows, texts)
     if any(claims):
         home.write_part(claims_table(release), part, _claim_rows(base, claims), USER_PROFILE_CLAIMS)
     for table, schema, provenance, values in (
@@ -134,9 +134,9 @@ def _claim_rows(base: dict[str, pa.Array], claims: Sequence[Sequence[tuple[str, 
     return pa.table({name: columns[name] for name in USER_PROFILE_CLAIMS.names})
 
 
-def _part_name(cutoff: datetime, rows: pa.Table) -> str:
-    """``<cutoff>-<hash of users and window digests>``: the same chunk always has the same name."""
+def _part_name(cutoff: datetime, rows: pa.Table, texts: Sequence[str]) -> str:
+    """``<cutoff>-<hash of users, window digests and texts>``: the same chunk always has the same name."""
     digest = hashlib.sha256()
-    for user_id, window_digest in zip(rows[USER_ID].to_pylist(), rows[WINDOW_DIGEST].to_pylist(), strict=True):
-        digest.update(f"{user_id}\x1f{window_digest}\x1e".encode())
+    for row in zip(rows[USER_ID].to_pylist(), rows[WINDOW_DIGEST].to_pylist(), texts, strict=True):
+        digest.update("\x1f".join((*row, "")).encode())
     return f"{cutoff.astimezone(UTC):%Y%m%dT%H%M%S}-{digest.hexdigest()[:16]}"

@@ -47,6 +47,7 @@ class FakeEncoder:
     """A vector that depends on every character of its text."""
 
     encoder_id = "fake"
+    dim = 4
 
     def __init__(self) -> None:
         self.encoded: list[str] = []

@@ -1,0 +1,104 @@
+"""What a run would cost, before it is made: calls counted, tokens measured on a sample of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+from pydantic import Field
+
+from lettingo_features.config import Config
+from lettingo_features.generation.engine import call_key
+from lettingo_features.generation.ledger import Ledger
+from lettingo_features.generation.results import ResultStore
+from lettingo_features.profiles.build import ProfileBuild
+from lettingo_features.profiles.language_model import LanguageModelGenerator
+
+
+class EstimateConfig(Config):
+    """How a run is estimated."""
+
+    sample: int = Field(default=500, ge=1)
+    """Prompts rendered and measured, drawn evenly over users and cutoffs."""
+    tokens_per_second: float | None = Field(default=None, gt=0)
+    """Generated tokens per second, as an earlier run's report has it; without it no time is told."""
+
+
+class Estimate(Config):
+    """What a run would ask and cost; counts are of the language model's calls."""
+
+    cutoffs: int
+    requests: int
+    "User snapshots that are due a text of the language model."
+    calls: int
+    "Of these, not in the ledger yet, by the share of the sample."
+    sampled: int
+    rows_trimmed: int
+    "History rows of the sample that do not fit the model's context."
+    too_long: int
+    "Prompts of the sample that do not fit at all."
+    tokens_in: int
+    tokens_out: int
+    "By the answers in the ledger where the sample has some, else the most that the settings allow."
+    tokens_out_is_bound: bool
+    cost_usd: float
+    seconds: float | None
+    "None where no speed is known."
+
+    def to_text(self) -> str:
+        """A few lines for a terminal."""
+        most = "at most " if self.tokens_out_is_bound else "about "
+        time = f"{self.seconds:,.0f} s" if self.seconds is not None else "unknown before a first run"
+        return (
+            f"{self.requests:,} user snapshots at {self.cutoffs} cutoffs are due a text: {self.calls:,} calls\n"
+            f"tokens: about {self.tokens_in:,} read, {most}{self.tokens_out:,} written "
+            f"({self.sampled:,} prompts measured, {self.rows_trimmed:,} rows and {self.too_long:,} prompts too long)\n"
+            f"money: {most}{self.cost_usd:,.2f} USD; time: {time}"
+        )
+
+
+def estimate(
+    build: ProfileBuild,
+    generator: LanguageModelGenerator,
+    cutoffs: Sequence[datetime],
+    ledger: Ledger,
+    config: EstimateConfig | None = None,
+) -> Estimate:
+    """Plan ``build`` at ``cutoffs`` and measure a sample; makes no call and writes nothing.
+
+    ``generator`` is the build's, on an engine whose config has the prices. Calls that only differ in the user are
+    counted once each, so that a greedy engine may need fewer.
+    """
+    config = config or EstimateConfig()
+    engine = generator.engine
+    planned = [request for _, requests in build.plan(cutoffs) for request in requests]
+    rows = np.unique(np.linspace(0, len(planned) - 1, min(config.sample, len(planned))).astype(int)) if planned else []
+    sample = [planned[row] for row in rows]
+    fitted = generator.fitted(sample)
+    asked = [(prompt.text, request) for prompt, request in zip(fitted, sample, strict=True) if prompt.text is not None]
+    sizes = engine.n_tokens([text for text, _ in asked])
+    keys = [call_key(engine, text, request.stream(generator.seed)) for text, request in asked]
+    parts = {call.key: call.part for call in ledger.look_up(keys).values() if call.part}
+    known = ResultStore(build.home).get(parts)
+    share_new = sum(key not in known for key in keys) / len(keys) if keys else 0.0
+    calls = round(len(planned) * share_new * (len(asked) / len(sample))) if sample else 0
+    frame = engine.n_tokens([generator.prompt.instruction])[0] if generator.prompt.instruction else 0
+    written = [answer.n_tokens for answer in known.values()]
+    per_answer = float(np.mean(written)) if written else float(engine.config.max_new_tokens)
+    tokens_in = round(calls * (frame + (float(np.mean(sizes)) if sizes else 0.0)))
+    tokens_out = round(calls * per_answer)
+    speed = config.tokens_per_second
+    return Estimate(
+        cutoffs=len(cutoffs),
+        requests=len(planned),
+        calls=calls,
+        sampled=len(sample),
+        rows_trimmed=sum(prompt.n_trimmed for prompt in fitted),
+        too_long=sum(prompt.text is None for prompt in fitted),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        tokens_out_is_bound=not written,
+        cost_usd=engine.config.cost(tokens_in, tokens_out),
+        seconds=tokens_out / speed if speed else None,
+    )

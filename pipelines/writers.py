@@ -1,0 +1,217 @@
+"""Who writes profiles: the options of the command line -> generators on an engine, their calls through the ledger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lettingo_features.generation.runner import Runner
+    from lettingo_features.profiles.generator import Generator
+
+STATISTICAL_RELEASE = "v0"
+"Release of the statistical generator alone: the baseline that every language model must beat."
+MAX_PROCESSES = 4
+"Copies of the embedded model, one per core; a larger model gets one process with all cores."
+STYLES = ("free", "narrative", "brief", "bullets", "analyst")
+ROWS_TOKENS, LETTINGO_TOKENS = 96, 512
+"New tokens by default: the embedded model's longest text has about 80, LettinGo's free texts several hundred."
+
+
+@dataclass(frozen=True, slots=True)
+class WriterOptions:
+    """What ``profiles generate`` and ``backfill`` are told about the writer."""
+
+    engine: str = "transformers"
+    model: str | None = None
+    prompt: str = "auto"
+    text_style: str = "free"
+    temperature: float = 0.0
+    seed: int = 0
+    max_new_tokens: int | None = None
+    base_url: str = "http://127.0.0.1:8000/v1"
+    api_key_env: str = "OPENAI_API_KEY"
+    tokenizer: str | None = None
+    revision: str = ""
+    adapter: str | None = None
+    concurrency: int = 32
+    price_in: float = 0.0
+    price_out: float = 0.0
+    budget: float | None = None
+    mask: bool = False
+    ledger: str | None = None
+    cluster: str | None = None
+    workers: int = 2
+
+
+@dataclass(slots=True)
+class Writers:
+    """The two generators of a build and what their calls cost; ``runner`` is None where no language model writes."""
+
+    cold: Generator
+    warm: Generator
+    runner: Runner | None = None
+    engine: Any = field(default=None)
+
+    def close(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
+
+
+def make_writers(home, release: str, options: WriterOptions) -> Writers:
+    """Statistical for both in v0; else statistical for the cold and a language model for the warm users."""
+    from lettingo_features.profiles.statistical import StatisticalGenerator
+
+    statistical = StatisticalGenerator()
+    if release == STATISTICAL_RELEASE:
+        return Writers(statistical, statistical)
+    from lettingo_features.generation.ledger import Ledger
+    from lettingo_features.generation.runner import Runner, RunnerConfig
+    from lettingo_features.profiles.language_model import LanguageModelGenerator
+    from lettingo_features.profiles.local_model import EMBEDDED_NAME
+
+    prompt = _prompt(options)
+    engine = _engine(options, prompt)
+    config = RunnerConfig(budget_usd=options.budget, claim_size=_claim_size(options))
+    runner = Runner(engine, Ledger(ledger_url(home, options)), home, config)
+    name = EMBEDDED_NAME if options.engine == "transformers" and options.model is None else ""
+    warm = LanguageModelGenerator(prompt, engine, runner, options.seed, name, _privacy(options))
+    return Writers(statistical, warm, runner, engine)
+
+
+def ledger_url(home, options: WriterOptions) -> str:
+    return options.ledger or os.environ.get("LETTINGO_LEDGER") or home.ledger_url
+
+
+def _privacy(options: WriterOptions):
+    if not options.mask:
+        return None
+    from lettingo_features.generation.privacy import PrivacyConfig, PrivacyFilter
+
+    return PrivacyFilter(PrivacyConfig())
+
+
+def _claim_size(options: WriterOptions) -> int:
+    """An engine that sorts by length wants thousands at once; one with open requests some rounds of them."""
+    return 4_096 if options.engine != "openai" else max(256, 16 * options.concurrency)
+
+
+def _prompt(options: WriterOptions):
+    from lettingo_features.profiles.lettingo_prompt import LettinGoPrompt, LettinGoPromptConfig
+    from lettingo_features.profiles.local_model import embedded_model, instruction_for
+    from lettingo_features.profiles.prompt import INSTRUCTION, RowsPrompt
+
+    directory = options.model or str(embedded_model())
+    local = options.engine != "openai" or options.model is None
+    trained_on_rows = local and instruction_for(directory) == ""
+    if options.prompt == "rows-1" or (options.prompt == "auto" and trained_on_rows):
+        return RowsPrompt("" if trained_on_rows else INSTRUCTION)
+    version = "lettingo-1" if options.prompt == "auto" else options.prompt
+    canary = os.environ.get("LETTINGO_CANARY") or None
+    return LettinGoPrompt(LettinGoPromptConfig(version=version, style=options.text_style, canary=canary))
+
+
+def _engine(options: WriterOptions, prompt):
+    from lettingo_features.errors import ConfigError
+    from lettingo_features.profiles.local_model import embedded_model
+    from lettingo_features.profiles.prompt import RowsPrompt
+
+    default_tokens = ROWS_TOKENS if isinstance(prompt, RowsPrompt) else LETTINGO_TOKENS
+    told: dict[str, Any] = {
+        "model": options.model or str(embedded_model()),
+        "instruction": prompt.instruction,
+        "json_schema": prompt.json_schema,
+        "temperature": options.temperature,
+        "max_new_tokens": options.max_new_tokens or default_tokens,
+        "price_in": options.price_in,
+        "price_out": options.price_out,
+    }
+    if options.cluster and options.engine == "openai":
+        raise ConfigError("--engine-cluster distributes models; a server is shared by --concurrency. Leave one out.")
+    make = {"transformers": _transformers, "vllm": _vllm, "openai": _openai}[options.engine]
+    return make(options, told)
+
+
+def _transformers(options: WriterOptions, told: dict[str, Any]):
+    from lettingo_features.generation.transformers_engine import TransformersConfig
+    from lettingo_features.generation.worker_pool import WorkerPool
+
+    config = TransformersConfig(**told, threads=1 if options.model is None else None)
+    if options.cluster:
+        return _on_ray(config, options)
+    return WorkerPool(config, min(os.cpu_count() or 1, MAX_PROCESSES) if options.model is None else 1)
+
+
+def _vllm(options: WriterOptions, told: dict[str, Any]):
+    from lettingo_features.generation.vllm_engine import VllmConfig, VllmEngine
+
+    config = VllmConfig(**told, adapter=options.adapter)
+    return _on_ray(config, options) if options.cluster else VllmEngine(config)
+
+
+def _openai(options: WriterOptions, told: dict[str, Any]):
+    from lettingo_features.errors import ConfigError
+    from lettingo_features.generation.openai_engine import OpenAIConfig, OpenAIEngine
+
+    if options.model is None:
+        raise ConfigError("Which model? Name the one that the server serves with --model.")
+    key = os.environ.get(options.api_key_env, "")
+    server = {"base_url": options.base_url, "api_key": key, "tokenizer": options.tokenizer}
+    rest = {"concurrency": options.concurrency, "revision": options.revision}
+    return OpenAIEngine(OpenAIConfig(**told, **server, **rest))
+
+
+def _on_ray(config, options: WriterOptions):
+    from lettingo_features.generation.ray_engine import RayEngine
+
+    return RayEngine(config, options.workers)
+
+
+_OPTIONS = (
+    click.option("--engine", type=click.Choice(["transformers", "vllm", "openai"]), default="transformers"),
+    click.option("--model", help="Directory or id, or the name that a server serves; left out: the embedded model."),
+    click.option(
+        "--prompt",
+        type=click.Choice(["auto", "rows-1", "lettingo-1", "lettingo-claims-1"]),
+        default="auto",
+        help="auto: what the model was trained on, else LettinGo's free text; claims: JSON that names its evidence.",
+    ),
+    click.option(
+        "--text-style", type=click.Choice(["free", "narrative", "brief", "bullets", "analyst"]), default="free"
+    ),
+    click.option("--temperature", type=float, default=0.0, show_default=True),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the users' streams at temperature > 0."),
+    click.option("--max-new-tokens", type=int, help=f"Left out: {ROWS_TOKENS} for rows, else {LETTINGO_TOKENS}."),
+    click.option("--base-url", default="http://127.0.0.1:8000/v1", show_default=True, help="Of --engine openai."),
+    click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True, help="Variable that holds the key."),
+    click.option("--tokenizer", help="Local directory with the served model's tokenizer: data then goes as token ids."),
+    click.option("--revision", default="", help="What tells a served model of one name from its successor."),
+    click.option("--adapter", help="LoRA directory, for --engine vllm."),
+    click.option("--concurrency", type=int, default=32, show_default=True, help="Calls open at a server."),
+    click.option("--price-in", type=float, default=0.0, help="USD per million tokens read."),
+    click.option("--price-out", type=float, default=0.0, help="USD per million tokens written."),
+    click.option("--budget", type=float, help="USD after which the run stops cleanly; the next one goes on."),
+    click.option("--mask", is_flag=True, help="Mask personal data by pattern in prompts and texts (extra privacy)."),
+    click.option("--ledger", help="Database URL; LETTINGO_LEDGER, else ledger.db in the home."),
+    click.option("--engine-cluster", "cluster", type=click.Choice(["ray"]), help="Engines as actors of a cluster."),
+    click.option("--workers", type=int, default=2, show_default=True, help="Actors of --engine-cluster."),
+)
+
+
+def writer_options(command: Callable) -> Callable:
+    """The options of `WriterOptions`; the command gets them as ``writer``."""
+    from functools import wraps
+
+    names = WriterOptions.__slots__
+
+    @wraps(command)
+    def gathered(*args: Any, **kwargs: Any) -> Any:
+        return command(*args, writer=WriterOptions(**{name: kwargs.pop(name) for name in names}), **kwargs)
+
+    for option in reversed(_OPTIONS):
+        gathered = option(gathered)
+    return gathered
