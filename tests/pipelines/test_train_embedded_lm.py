@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lettingo_features.profiles.language_model import embedded_model
 from lettingo_features.profiles.lexicon import held_out_names
+from lettingo_features.profiles.local_model import embedded_model
 from pipelines.train_embedded_lm import PIECES, TrainConfig, batches, collate, simple_share
 
 
