@@ -15,9 +15,9 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from functools import cached_property
 from queue import SimpleQueue
+from threading import Thread
 from time import monotonic
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -88,7 +88,6 @@ class OpenAIEngine:
     def __init__(self, config: OpenAIConfig) -> None:
         try:
             import openai
-            from anyio.from_thread import start_blocking_portal
         except ImportError:
             raise MissingExtraError("The engine for OpenAI-compatible servers", "openai") from None
         self.config = config
@@ -101,8 +100,6 @@ class OpenAIEngine:
             self._frame.context = min(self._frame.context, config.max_model_len)
         self._key = config.api_key.get_secret_value()
         self._failed_in_a_row = 0
-        self._resources = ExitStack()
-        self._portal = self._resources.enter_context(start_blocking_portal())  # an event loop in its own thread
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none",  # the client insists on one
             base_url=config.base_url,
@@ -110,7 +107,9 @@ class OpenAIEngine:
             timeout=config.timeout_s,
             default_headers={"Connection": "close"},
         )
-        self._resources.callback(self._portal.call, self._client.close)
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="openai", daemon=True)  # never holds up an exit
+        self._thread.start()
 
     @property
     def name(self) -> str:
@@ -152,7 +151,8 @@ class OpenAIEngine:
         contents = self._frame.prompts(prompts) if self._frame is not None else prompts
         calls = iter(list(zip(range(len(prompts)), contents, streams, strict=True)))
         done: SimpleQueue[tuple[int, Completion] | BaseException] = SimpleQueue()
-        work = self._portal.start_task_soon(self._answer_all, calls, min(self.config.concurrency, len(prompts)), done)
+        n_tasks = min(self.config.concurrency, len(prompts))
+        work = asyncio.run_coroutine_threadsafe(self._answer_all(calls, n_tasks, done), self._loop)
         try:
             for _ in prompts:
                 answer = done.get()
@@ -163,8 +163,13 @@ class OpenAIEngine:
             work.cancel()
 
     def close(self) -> None:
-        """Close connections and stop the thread."""
-        self._resources.close()
+        """Close connections and stop the thread; closing twice is closing once."""
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     async def _answer_all(self, calls: Iterator[tuple[int, Any, int]], n_tasks: int, done: SimpleQueue) -> None:
         try:

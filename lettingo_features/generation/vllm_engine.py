@@ -106,7 +106,10 @@ class VllmEngine:
         ------
         ModelError
             A prompt exceeds `prompt_budget`, or vLLM died.
+        ConfigError
+            vLLM cannot compile the schema.
         """
+        from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         waiting = iter(list(zip(range(len(prompts)), self._frame.prompts(prompts), streams, strict=True)))
@@ -123,6 +126,9 @@ class VllmEngine:
                 f"vLLM died on {self.config.model}: {error} Its own lines above say why. Lower max_num_seqs or "
                 "max_model_len if memory ran out, then run again; answers so far are kept."
             ) from error
+        except VLLMValidationError as error:  # prompts fit, so it is a setting
+            cause = " ".join(str(error).split())[:300]
+            raise ConfigError(f"vLLM refuses the request: {cause} Look at json_schema and temperature.") from error
         finally:
             if started:  # the caller stopped early
                 self._llm.llm_engine.abort_request(list(started))
@@ -140,12 +146,9 @@ class VllmEngine:
                 break
             row, ids, stream = call
             name = str(next(self._requests))
-            try:
-                self._llm.llm_engine.add_request(
-                    name, {"prompt_token_ids": ids}, self._sampling(stream), lora_request=self._adapter
-                )
-            except ValueError as error:  # prompts fit, so it is a setting: a schema that cannot be compiled
-                raise ConfigError(f"vLLM refuses the request: {' '.join(str(error).split())[:300]}") from error
+            self._llm.llm_engine.add_request(
+                name, {"prompt_token_ids": ids}, self._sampling(stream), lora_request=self._adapter
+            )
             started[name] = row, monotonic()
         return len(started)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -223,3 +225,15 @@ WAITS = [  # header, seconds at 07:27:00
 @pytest.mark.parametrize(("header", "seconds"), WAITS)
 def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert retry_after(header, datetime(2026, 10, 21, 7, 27, tzinfo=UTC)) == seconds
+
+
+def test_an_engine_that_nobody_closed_holds_up_no_exit() -> None:
+    with FakeOpenAI(rate=1.0, faults=("hang",), hang_s=0.5) as server:
+        script = (
+            "from lettingo_features.generation.openai_engine import OpenAIConfig, OpenAIEngine\n"
+            f"engine = OpenAIEngine(OpenAIConfig(model='m', base_url='{server.url}'))\n"
+            "answers = engine.generate(['a', 'b'], [0, 0])\n"
+            "print(next(answers)[1].error or 'answered')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "answered\n", "")
