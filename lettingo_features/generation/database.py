@@ -25,6 +25,7 @@ _NEXT_STEPS = (  # part of what the driver says -> what to do
     ("disk i/o", "Check the disk under it."),
     ("not a database", "Move the file away: the next run builds a new one from the stored answers."),
     ("malformed", "Move the file away: the next run builds a new one from the stored answers."),
+    ("no such table", "Move the file away: the next run builds a new one from the stored answers."),
     ("unable to open", "Check that its directory exists and may be written."),
     ("readonly", "Make the file and its directory writable."),
     ("authentication", "Check user and password of the URL."),

@@ -128,14 +128,16 @@ def test_a_database_that_dies_amid_a_run_loses_nothing(home, postgres_database, 
     assert set(calls_made(log).values()) == {1}
 
 
-def test_a_database_file_that_is_damaged_amid_a_run_loses_nothing(home, log):
-    url, file = home.ledger_url, home.root / "ledger.db"
+def test_a_database_file_that_is_damaged_amid_a_run_loses_nothing(home, log, tmp_path):
+    url = home.ledger_url
     ledger = Ledger(url, timeout_s=1)
 
     def outcome(prompt: str) -> None:
         if prompt == PROMPTS[120]:
             ledger.close()
-            file.write_bytes(b"no database" * 1000)
+            for file in home.root.glob("ledger.db*"):  # the write-ahead log too: it may still have every page
+                (damaged := tmp_path / "damaged").write_bytes(b"no database" * 1000)
+                damaged.replace(file)
 
     runner = Runner(CountingEngine(log, pause_s=0.001, outcome=outcome), ledger, home, CONFIG)
     with pytest.raises(LedgerError, match=r"ledger.db does not answer: .*Move the file away"):
