@@ -25,7 +25,7 @@ SCHEMA = '{"type": "object", "properties": {"profile": {"type": "string"}}}'
 
 
 def config(url: str, **settings) -> OpenAIConfig:
-    settings = {"max_retries": 8, "timeout_s": 1.0, "price_in": PRICE_IN, "price_out": PRICE_OUT, **settings}
+    settings = {"max_retries": 8, "timeout_s": 10.0, "price_in": PRICE_IN, "price_out": PRICE_OUT, **settings}
     return OpenAIConfig(model="m", base_url=url, api_key=SecretStr(KEY), **settings)
 
 
@@ -39,8 +39,8 @@ def ask(server: FakeOpenAI, prompts: list[str], **settings):
 
 def test_all_complete_none_twice_and_the_cost_is_the_servers_own() -> None:
     prompts = [f"history of reader number {n}" for n in range(400)]
-    with FakeOpenAI(rate=0.2, seed=5) as server:
-        engine = OpenAIEngine(config(server.url, concurrency=16, temperature=1.0))
+    with FakeOpenAI(rate=0.2, seed=5, hang_s=4.0) as server:
+        engine = OpenAIEngine(config(server.url, concurrency=16, temperature=1.0, timeout_s=3.0))
         answers = list(engine.generate(prompts, list(range(400))))
         engine.close()
     assert set(FAULTS) <= set(server.injected), "every fault was met"
