@@ -7,9 +7,9 @@ memory is the child's resident maximum (``ru_maxrss``), imports included. Postgr
 or ``--postgres URL``; without either its row is left out.
 
 Then what a call costs the runner on an engine that answers at once. Last the embedded model on synthetic prompts, once
-through `Runner` on a fresh home (keys, plan, claims, answers on disk) and once bare, as one ``generate``; in pairs, each
-pair in the other order, after a warm-up. The limit is on wall seconds; CPU seconds, of the whole process, tell whether a
-machine that others use has spoilt them.
+through `Runner` on a fresh home (keys, plan, claims, answers on disk) and once bare, as one ``generate``; in pairs,
+each in the other order, after a warm-up. The limit is on wall seconds; CPU seconds, of the whole process, tell whether
+others on the machine have spoilt them.
 """
 
 from __future__ import annotations
