@@ -7,6 +7,7 @@ texts are those of transformers, up to rounding. NOTE: vLLM spawns processes, so
 
 from __future__ import annotations
 
+import atexit
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -76,6 +77,7 @@ class VllmEngine:
         self._llm = _load(config, self._frame)
         self._adapter = _adapter(config.adapter)
         self._requests = count()
+        atexit.register(self.close)  # an exit waits for vLLM's processes, which wait for us
 
     @property
     def name(self) -> str:
@@ -134,9 +136,11 @@ class VllmEngine:
                 self._llm.llm_engine.abort_request(list(started))
 
     def close(self) -> None:
-        """End vLLM's processes."""
-        self._llm.llm_engine.engine_core.shutdown()
-        del self._llm
+        """End vLLM's processes; closing twice is closing once."""
+        atexit.unregister(self.close)
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
 
     def _fill(self, started: dict[str, tuple[int, float]], waiting: Iterator[tuple[int, list[int], int]]) -> int:
         """Hand out requests until enough are open; return how many are."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -159,6 +162,21 @@ def test_in_process_adapter_schema_and_streams(monkeypatch: pytest.MonkeyPatch, 
         assert set(json.loads(answer.text)) == {"profile", "likes"} and answer.problem == ""
     assert adapter_name(adapter) in engine.name
     engine.close()
+
+
+def test_an_engine_that_nobody_closed_holds_up_no_exit(tmp_path: Path) -> None:
+    script = tmp_path / "unclosed.py"
+    script.write_text(
+        "from lettingo_features.generation.vllm_engine import VllmConfig, VllmEngine\n"
+        "if __name__ == '__main__':\n"
+        f"    config = VllmConfig(model={MODEL!r}, dtype='float32', enforce_eager=True, max_num_seqs=4)\n"
+        "    engine = VllmEngine(config)\n"
+        "    answers = engine.generate(['history:'] * 2, [0, 0])\n"
+        "    print('answered', len(next(answers)))\n"
+    )
+    environment = {**os.environ, **CPU_ENVIRONMENT, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, "answered 2" in done.stdout) == (0, True), done.stderr[-2000:]
 
 
 def test_identity_is_what_shapes_an_answer(adapter: str) -> None:
