@@ -67,8 +67,8 @@ def estimate(
 ) -> Estimate:
     """Plan ``build`` at ``cutoffs`` and measure a sample; makes no call and writes nothing.
 
-    ``generator`` is the build's, on an engine whose config has the prices. Calls that only differ in the user are
-    counted once each, so that a greedy engine may need fewer.
+    ``generator`` is the build's, on an engine whose config has the prices. Equal prompts are one call of a greedy
+    engine; those that the sample does not hold are counted as different, so that a run may need fewer calls.
     """
     config = config or EstimateConfig()
     engine = generator.engine
@@ -81,8 +81,7 @@ def estimate(
     keys = [call_key(engine, text, request.stream(generator.seed)) for text, request in asked]
     parts = {call.key: call.part for call in ledger.look_up(keys).values() if call.part}
     known = ResultStore(build.home).get(parts)
-    share_new = sum(key not in known for key in keys) / len(keys) if keys else 0.0
-    calls = round(len(planned) * share_new * (len(asked) / len(sample))) if sample else 0
+    calls = round(len(planned) * len(set(keys) - set(known)) / len(sample)) if sample else 0
     frame = engine.n_tokens([generator.prompt.instruction])[0] if generator.prompt.instruction else 0
     written = [answer.n_tokens for answer in known.values()]
     per_answer = float(np.mean(written)) if written else float(engine.config.max_new_tokens)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class ImportConfig(Config):
     """What is known of the texts."""
 
-    release: str = Field(pattern=r"[a-z0-9_]+")
+    release: str = Field(pattern=r"^[a-z0-9_]+$")
     "Release that they become: the suffix of its tables and views."
     generator: str = Field(min_length=1)
     "Who wrote them, for tables and reports."
@@ -133,7 +133,8 @@ def import_profiles(
     windows = _windows(home, config)
     linted = {user: lint(text or "", config.max_words) for user, text in zip(user_ids, texts, strict=True)}
     aside = _set_aside(user_ids, linted, windows)
-    rows = windows.filter(pa.array([u in linted and u not in aside for u in windows[c.USER_ID].to_pylist()]))
+    usable = [user in linted and user not in aside for user in windows[c.USER_ID].to_pylist()]
+    rows = windows.filter(pa.array(usable, pa.bool_()))
     if not rows.num_rows:
         raise DataError(
             f"None of {len(user_ids):,} rows can become a feature: {dict(Counter(aside.values()))}. Are the ids those "
@@ -147,7 +148,7 @@ def import_profiles(
         known = _known(home, config)
         changed = [known.get(user) != linted[user][0] for user in rows[c.USER_ID].to_pylist()]
         kept = [known.get(user) is not None for user in rows[c.USER_ID].to_pylist()]
-        new = rows.append_column("replaces", pa.array(kept)).filter(pa.array(changed))
+        new = rows.append_column("replaces", pa.array(kept, pa.bool_())).filter(pa.array(changed, pa.bool_()))
         for start in range(0, new.num_rows, config.chunk_size):
             _write(home, config, encoder, new.slice(start, config.chunk_size), linted, published, now)
     _quarantine(home, config, aside, dict(zip(user_ids, texts, strict=True)))

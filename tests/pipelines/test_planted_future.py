@@ -38,6 +38,7 @@ class CharacterEncoder:
     """384 numbers that depend on every character of a text; stands in for the sentence encoder's minute of work."""
 
     encoder_id = "minilm_l6_v2"
+    dim = 384
 
     def encode(self, texts):
         rows = [np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=384) for text in texts]
