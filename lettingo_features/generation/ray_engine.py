@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, fields
 from functools import cached_property
@@ -264,6 +265,8 @@ def _connect(cluster: RayConfig) -> bool:
     except ImportError:
         raise MissingExtraError("The Ray cluster", "scale") from None
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    if cluster.address is not None:
+        _reach(cluster.address)
     if ray.is_initialized():
         return False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
@@ -274,8 +277,22 @@ def _connect(cluster: RayConfig) -> bool:
     try:
         ray.init(address=cluster.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"No Ray cluster answers at '{cluster.address}' ({' '.join(str(error).split())[:200]}). Start one with "
-            "'ray start --head', or leave the address out to use this machine alone."
-        ) from error
+        raise _absent(cluster.address, error) from error
     return True
+
+
+def _reach(address: str) -> None:
+    """ConfigError at once where nothing listens: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _absent(address, error) from error
+
+
+def _absent(address: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"No Ray cluster answers at '{address}' ({' '.join(str(error).split())[:200]}). Start one with "
+        "'ray start --head', or leave the address out to use this machine alone."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,6 +61,18 @@ def measurements(data: Path | None, profiles: Path | None, postgres: str | None)
         yield f"texts, {source}: {characters:,.0f} characters, {sizes} tokens"
         yield from _calls(root, postgres, texts)
         yield from _tables(root, texts)
+        yield _encoding(texts[:256])
+
+
+def _encoding(texts: list[str]) -> str:
+    """Texts per core-second, by the CPU time of this process."""
+    from lettingo_features.encoding import SentenceEncoder
+
+    encoder = SentenceEncoder()
+    encoder.encode(texts[:8])
+    start = time.process_time()
+    encoder.encode(texts)
+    return f"encoding on the CPU: {len(texts) / (time.process_time() - start):,.1f} texts per core-second"
 
 
 def _tokenizers() -> dict:
