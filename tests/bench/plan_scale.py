@@ -146,7 +146,7 @@ def si(value: float) -> str:
 @click.option("--api-discount", default=0.0, show_default=True, help="0.5 for a batch endpoint that halves prices.")
 @click.option("--api-tokens-per-minute", default=30e6, show_default=True, help="The account's rate limit.")
 @click.option("--changed-per-day", default=0.02, show_default=True, help="Share of users whom the policy renews.")
-@click.option("--texts-per-core-s", default=24.6, show_default=True, help="Encoding on a CPU.")
+@click.option("--texts-per-core-s", default=15.8, show_default=True, help="Encoding on a CPU.")
 @click.option("--ledger-bytes", default=LEDGER_BYTES, show_default=True, help="Per call.")
 @click.option("--answer-bytes", default=ANSWER_BYTES, show_default=True, help="Per call.")
 @click.option("--table-bytes", default=TABLE_BYTES, show_default=True, help="Per user and snapshot, vector included.")
