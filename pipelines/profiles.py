@@ -10,7 +10,7 @@ import click
 
 from pipelines.behaviour import cutoffs_from
 from pipelines.console import Instant, home_option, json_option, open_home, progress_bar, show
-from pipelines.writers import WriterOptions, ledger_url, make_writers, writer_options
+from pipelines.writers import WriterOptions, calls_at_once, ledger_url, make_writers, writer_options
 
 
 def make_encoder(home, model: str = "minilm_l6_v2", precision: str = "fp32"):
@@ -126,7 +126,8 @@ def _build(
     home = open_home(home_dir)
     window = WindowConfig(days=window_days, long_k=long_history, reads=reads)
     refresh = RefreshPolicy.parse(refresh_after)
-    config = ProfileBuildConfig(release=release, window=window, max_words=max_words, refresh=refresh)
+    chunk = max(2_048, calls_at_once(writer))
+    config = ProfileBuildConfig(release=release, window=window, max_words=max_words, refresh=refresh, chunk_size=chunk)
     if dry_run:
         planned = _estimate(home, config, cutoffs, writer)
         show(as_json, planned.model_dump(mode="json"), planned.to_text())
@@ -291,14 +292,14 @@ def _claims(connection, home, release: str, user_id: str) -> list[dict]:
                    unnest(item_ids) AS item_id, generate_subscripts(item_ids, 1) AS place
             FROM {home.scan(claims_table(release))} WHERE user_id = $1
         ), met AS (
-            SELECT mine.*, i.event_timestamp AS at, i.rating FROM mine
+            SELECT mine.*, i.event_timestamp AS seen_at, i.rating FROM mine
             JOIN {home.scan("interactions")} AS i
                 ON i.user_id = $1 AND i.item_id = mine.item_id AND i.event_timestamp < mine.cutoff
             QUALIFY row_number() OVER (PARTITION BY cutoff, published_at, position, place
                 ORDER BY i.event_timestamp DESC) = 1
         )
         SELECT cutoff, published_at, position, claim,
-               list({{item_id: item_id, title: title, at: at, rating: rating}} ORDER BY place) AS interactions
+               list({{item_id: item_id, title: title, seen_at: seen_at, rating: rating}} ORDER BY place) AS interactions
         FROM met LEFT JOIN {latest_items_sql(home)} USING (item_id)
         GROUP BY ALL ORDER BY cutoff, published_at, position
     """
@@ -315,5 +316,5 @@ def _profile_text(row: dict) -> str:
         lines.append(f"  claim: {claim['claim']}")
         for seen in claim["interactions"]:
             rating = "" if seen["rating"] is None else f"  rated {seen['rating']:g}"
-            lines.append(f"    {seen['at']:%Y-%m-%d}  {seen['title'] or seen['item_id']}{rating}")
+            lines.append(f"    {seen['seen_at']:%Y-%m-%d}  {seen['title'] or seen['item_id']}{rating}")
     return "\n".join(lines)

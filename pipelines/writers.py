@@ -45,7 +45,9 @@ class WriterOptions:
     mask: bool = False
     ledger: str | None = None
     cluster: str | None = None
+    cluster_address: str | None = None
     workers: int = 2
+    gpus_per_worker: int | None = None
 
 
 @dataclass(slots=True)
@@ -76,10 +78,12 @@ def make_writers(home, release: str, options: WriterOptions) -> Writers:
 
     prompt = _prompt(options)
     engine = _engine(options, prompt)
-    config = RunnerConfig(budget_usd=options.budget, claim_size=_claim_size(options))
+    config = RunnerConfig(budget_usd=options.budget, claim_size=calls_at_once(options))
     runner = Runner(engine, Ledger(ledger_url(home, options)), home, config)
     name = EMBEDDED_NAME if options.engine == "transformers" and options.model is None else ""
-    warm = LanguageModelGenerator(prompt, engine, runner, options.seed, name, _privacy(options))
+    warm = LanguageModelGenerator(
+        prompt, engine, runner, options.seed, name, _privacy(options), max(4_096, calls_at_once(options))
+    )
     return Writers(statistical, warm, runner, engine)
 
 
@@ -95,8 +99,11 @@ def _privacy(options: WriterOptions):
     return PrivacyFilter(PrivacyConfig())
 
 
-def _claim_size(options: WriterOptions) -> int:
-    """An engine that sorts by length wants thousands at once; one with open requests some rounds of them."""
+def calls_at_once(options: WriterOptions) -> int:
+    """An engine that sorts by length wants thousands, one with open requests some rounds of them, and a cluster, whose
+    actors load the model anew for each claim, hundreds of thousands."""
+    if options.cluster:
+        return 200_000
     return 4_096 if options.engine != "openai" else max(256, 16 * options.concurrency)
 
 
@@ -166,9 +173,12 @@ def _openai(options: WriterOptions, told: dict[str, Any]):
 
 
 def _on_ray(config, options: WriterOptions):
-    from lettingo_features.generation.ray_engine import RayEngine
+    from lettingo_features.generation.ray_engine import RayConfig, RayEngine
 
-    return RayEngine(config, options.workers)
+    gpus = getattr(config, "tensor_parallel_size", 0)  # vLLM's; on a host without GPUs name --gpus-per-worker 0
+    asked = gpus if options.gpus_per_worker is None else options.gpus_per_worker
+    cluster = {"address": options.cluster_address, "gpus_per_worker": asked}
+    return RayEngine(config, RayConfig(workers=options.workers, **cluster))
 
 
 _OPTIONS = (
@@ -198,6 +208,8 @@ _OPTIONS = (
     click.option("--mask", is_flag=True, help="Mask personal data by pattern in prompts and texts (extra privacy)."),
     click.option("--ledger", help="Database URL; LETTINGO_LEDGER, else ledger.db in the home."),
     click.option("--engine-cluster", "cluster", type=click.Choice(["ray"]), help="Engines as actors of a cluster."),
+    click.option("--cluster-address", help="Of a running Ray cluster, or auto; left out: a local one for this run."),
+    click.option("--gpus-per-worker", type=int, help="Left out: vLLM's tensor parallelism, none for transformers."),
     click.option("--workers", type=int, default=2, show_default=True, help="Actors of --engine-cluster."),
 )
 

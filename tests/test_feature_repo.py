@@ -165,6 +165,24 @@ def test_vectors_of_another_encoder_in_a_view_are_noticed(store, home):
         check_vectors(store, home)
 
 
+def test_a_release_in_the_home_declares_its_views_and_services(home):
+    facts = {"encoder": "other_1f0c", "vector_length": 256}
+    (home.root / "releases").mkdir()
+    (home.root / "releases" / "imported_a.json").write_text(json.dumps(facts))
+    (home.root / "releases" / "v1.json").write_text(json.dumps(facts))  # declared in views.py already
+    contents = declared(REPO)
+    views = {view.name: view for view in contents.feature_views}
+    assert {name for name in views if name not in TABLES} == {
+        "user_profile_text_imported_a",
+        "user_profile_meta_imported_a",
+        "user_profile_embedding_imported_a_other_1f0c",
+    }
+    (vectors,) = [f for f in views["user_profile_embedding_imported_a_other_1f0c"].schema if f.vector_length]
+    assert vectors.vector_length == 256
+    services = {service.name for service in contents.feature_services}
+    assert {"ranker_profile_imported_a", "profile_text_imported_a"} <= services
+
+
 def test_another_home_is_seen_at_once(home, tmp_path, monkeypatch):
     declared(REPO)
     monkeypatch.setenv("LETTINGO_HOME", str(tmp_path / "other"))

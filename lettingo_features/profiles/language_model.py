@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 VERSION = "2"
 """Part of the identity: raise it with any change to the texts that neither prompt nor model nor settings show."""
-_WINDOW = 4_096  # requests sorted by length together, and the size of a yielded batch
 
 
 class ProfilePrompt(Protocol):
@@ -68,6 +67,8 @@ class LanguageModelGenerator:
         For tables and reports; the engine's when left out.
     privacy
         Masks personal data in prompts before they are asked and in texts before they are kept; counted as ``masked``.
+    at_once
+        Requests handed to the engine together, and the size of a yielded batch.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class LanguageModelGenerator:
         seed: int = 0,
         name: str = "",
         privacy: PrivacyFilter | None = None,
+        at_once: int = 4_096,
     ) -> None:
         self.prompt, self.engine, self.runner, self.seed = prompt, engine, runner, seed
         self.name = name or engine.name
         self.reads_history = prompt.reads_history
-        self.privacy = privacy
+        self.privacy, self.at_once = privacy, at_once
         self.counts: Counter[str] = Counter()
         self._leaks = LeakCheck(prompt.instruction)
 
@@ -93,9 +95,9 @@ class LanguageModelGenerator:
         return content_id("language_model", VERSION, self.prompt.identity, self.engine.identity, seed, masked)
 
     def write(self, requests: Sequence[ProfileRequest], progress: Progress | None = None) -> Iterator[list[Draft]]:
-        """Yield drafts in the order of ``requests``, up to 4,096 at a time."""
-        for start in range(0, len(requests), _WINDOW):
-            window = requests[start : start + _WINDOW]
+        """Yield drafts in the order of ``requests``, up to ``at_once`` at a time."""
+        for start in range(0, len(requests), self.at_once):
+            window = requests[start : start + self.at_once]
             fitted = self.fitted(window)
             asked = [row for row, prompt in enumerate(fitted) if prompt.text is not None]
             drafts = [Draft("")] * len(window)

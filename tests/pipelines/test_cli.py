@@ -38,6 +38,9 @@ COMMANDS = [  # arguments                                                    say
         "is out of range: days",
     ),
     (["ingest", "nowhere", "--map", "rating_scale=1,5", "--map", "who=uid"], "Ours is one of"),
+    (["profiles", "generate", "--as-of", "2024-01-01", "--refresh-after", "soon"], "Give a number of interactions"),
+    (["profiles", "generate", "--as-of", "2024-01-01", "--engine", "openai"], "Name the one that the server serves"),
+    (["profiles", "import", "f.csv", "--release", "a", "--generator", "g"], "State the window with --cutoff T"),
     (["profiles", "show", "u1"], "Run 'lettingo profiles generate' first"),
     (["audit", "leakage", "nowhere.parquet"], "No labels at nowhere.parquet"),
 ]
@@ -64,3 +67,50 @@ def test_a_world_is_ingested_once(tmp_path):
     again = json.loads(lettingo("ingest", str(tmp_path / "world"), "--json", home=home).stdout)
     assert json.loads(first.stdout)["interactions"]["appended"] == n
     assert again["interactions"]["appended"] == 0
+
+
+def test_claims_are_shown_beside_their_interactions(tmp_path):
+    from datetime import UTC, datetime, timedelta
+
+    import numpy as np
+    import pyarrow as pa
+
+    from lettingo_features.columns import INTERACTIONS, ITEMS
+    from lettingo_features.home import Home
+    from lettingo_features.profiles.build import ProfileBuild, ProfileBuildConfig
+    from lettingo_features.profiles.generator import Draft
+    from lettingo_features.profiles.statistical import StatisticalGenerator
+    from lettingo_features.profiles.structured import Claim
+
+    class Writer:
+        name, generator_id, reads_history = "writer", "id", True
+
+        def write(self, requests, progress=None):
+            yield [Draft("Likes rivers.", (Claim("Likes rivers", (1, 2)),)) for _ in requests]
+
+    class Encoder:
+        encoder_id, dim = "fake", 1
+
+        def encode(self, texts):
+            return np.ones((len(texts), 1), np.float32)
+
+    home, start = Home(tmp_path).create(), datetime(2026, 1, 1, tzinfo=UTC)
+    times = [start + timedelta(days=k) for k in range(6)]
+    items = [[f"i{k}" for k in range(6)], [f"River {k}" for k in range(6)], [["Drama"]] * 6, [None] * 6, times]
+    home.write_part("items", "p", pa.table(items, schema=ITEMS), ITEMS)
+    rows = [["u1"] * 6, items[0], times, times, [4.0] * 6, [None] * 6, [None] * 6]
+    home.write_part("interactions", "p", pa.table(rows, schema=INTERACTIONS), INTERACTIONS)
+    build = ProfileBuild(home, ProfileBuildConfig(release="r"), StatisticalGenerator(), Writer(), Encoder())
+    build.run([start + timedelta(days=6)])
+    shown = lettingo("profiles", "show", "u1", "--release", "r", home=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines()[1:] == [
+        "  Likes rivers.",
+        "  claim: Likes rivers",
+        "    2026-01-06  River 5  rated 4",
+        "    2026-01-05  River 4  rated 4",
+    ]
+    assert shown.returncode == 0, shown.stderr
+    as_json = json.loads(lettingo("profiles", "show", "u1", "--release", "r", "--json", home=tmp_path).stdout)
+    (claim,) = as_json["profiles"][0]["claims"]
+    assert [seen["item_id"] for seen in claim["interactions"]] == ["i5", "i4"]
