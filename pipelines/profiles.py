@@ -46,9 +46,13 @@ def run_profiles(
                 built = build.run(cutoffs, backfill=backfill, users=users, progress=progress)
             report = ProfileRunReport(build=built)
             if writers.runner is not None:
-                calls = {"engine": writers.warm.name, "engine_identity": writers.engine.identity}
-                counts = dict(writers.warm.counts)
-                report = ProfileRunReport(build=built, calls=writers.runner.report, counts=counts, **calls)
+                report = ProfileRunReport(
+                    build=built,
+                    calls=writers.runner.report,
+                    engine=writers.warm.name,
+                    engine_identity=writers.engine.identity,
+                    counts=dict(writers.warm.counts) | writers.retries(),
+                )
             run.record(report=report.to_json())
         report.write_metrics(home.reports)
     finally:

@@ -59,6 +59,10 @@ class Writers:
     runner: Runner | None = None
     engine: Any = field(default=None)
 
+    def retries(self) -> dict[str, int]:
+        """Tries that failed at a server and were made again, by cause."""
+        return {f"retried {cause}": n for cause, n in getattr(self.engine, "retries", {}).items()}
+
     def close(self) -> None:
         if self.engine is not None:
             self.engine.close()
