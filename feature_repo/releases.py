@@ -23,7 +23,7 @@ for path in sorted((sources.OFFLINE.parent / "releases").glob("*.json")):
     meta = views.profile_meta(sources.parts(meta_table(name), f"Provenance and counts of release {name}'s profiles"))
     vectors = views.profile_embedding(
         sources.parts(embedding_table(name, facts["encoder"]), f"Release {name}'s profile vectors"),
-        facts["vector_length"],
+        facts.get("vector_length", views.MINILM_LENGTH),  # which earlier versions did not note
     )
     ranker = FeatureService(
         name=f"ranker_profile_{name}",

@@ -311,6 +311,8 @@ def _claims(connection, home, release: str, user_id: str) -> list[dict]:
 
 
 def _profile_text(row: dict) -> str:
+    from lettingo_features.generation.untrusted import clean  # a title may hold what a terminal obeys
+
     lines = [
         f"cutoff {row['cutoff']}  {row['generator']}  {row['n_interactions']} interactions up to {row['source_max_ts']}"
         f"  published {row['published_at']}",
@@ -320,5 +322,5 @@ def _profile_text(row: dict) -> str:
         lines.append(f"  claim: {claim['claim']}")
         for seen in claim["interactions"]:
             rating = "" if seen["rating"] is None else f"  rated {seen['rating']:g}"
-            lines.append(f"    {seen['seen_at']:%Y-%m-%d}  {seen['title'] or seen['item_id']}{rating}")
+            lines.append(f"    {seen['seen_at']:%Y-%m-%d}  {clean(seen['title'] or seen['item_id'])}{rating}")
     return "\n".join(lines)

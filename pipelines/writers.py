@@ -37,7 +37,11 @@ class WriterOptions:
     api_key_env: str = "OPENAI_API_KEY"
     tokenizer: str | None = None
     revision: str = ""
+    structured: str = "json_schema"
+    max_model_len: int | None = None
     adapter: str | None = None
+    tensor_parallel: int = 1
+    dtype: str | None = None
     concurrency: int = 32
     price_in: float = 0.0
     price_out: float = 0.0
@@ -48,6 +52,7 @@ class WriterOptions:
     cluster_address: str | None = None
     workers: int = 2
     gpus_per_worker: int | None = None
+    calls_per_claim: int = 200_000
 
 
 @dataclass(slots=True)
@@ -75,6 +80,7 @@ def make_writers(home, release: str, options: WriterOptions) -> Writers:
     statistical = StatisticalGenerator()
     if release == STATISTICAL_RELEASE:
         return Writers(statistical, statistical)
+    _refuse_ignored(options)
     from lettingo_features.generation.ledger import Ledger
     from lettingo_features.generation.runner import Runner, RunnerConfig
     from lettingo_features.profiles.language_model import LanguageModelGenerator
@@ -89,6 +95,34 @@ def make_writers(home, release: str, options: WriterOptions) -> Writers:
         prompt, engine, runner, options.seed, name, _privacy(options), max(4_096, calls_at_once(options))
     )
     return Writers(statistical, warm, runner, engine)
+
+
+_ONLY = {  # option -> what it belongs to, and whether that was asked for
+    "base_url": ("--engine openai", lambda o: o.engine == "openai"),
+    "tokenizer": ("--engine openai", lambda o: o.engine == "openai"),
+    "revision": ("--engine openai", lambda o: o.engine == "openai"),
+    "structured": ("--engine openai", lambda o: o.engine == "openai"),
+    "concurrency": ("--engine openai", lambda o: o.engine == "openai"),
+    "adapter": ("--engine vllm", lambda o: o.engine == "vllm"),
+    "tensor_parallel": ("--engine vllm", lambda o: o.engine == "vllm"),
+    "max_model_len": ("--engine vllm or openai", lambda o: o.engine != "transformers"),
+    "dtype": ("--engine transformers or vllm", lambda o: o.engine != "openai"),
+    "workers": ("--engine-cluster", lambda o: o.cluster),
+    "cluster_address": ("--engine-cluster", lambda o: o.cluster),
+    "gpus_per_worker": ("--engine-cluster", lambda o: o.cluster),
+    "calls_per_claim": ("--engine-cluster", lambda o: o.cluster),
+}
+
+
+def _refuse_ignored(options: WriterOptions) -> None:
+    from lettingo_features.errors import ConfigError
+
+    default = WriterOptions()
+    for name, (where, is_asked) in _ONLY.items():
+        if getattr(options, name) != getattr(default, name) and not is_asked(options):
+            raise ConfigError(f"--{name.replace('_', '-')} belongs to {where}: leave it out, or ask for that.")
+    if options.budget is not None and not (options.price_in or options.price_out):
+        raise ConfigError("--budget counts money, and every price is 0: state --price-in and --price-out.")
 
 
 def ledger_url(home, options: WriterOptions) -> str:
@@ -107,11 +141,12 @@ def calls_at_once(options: WriterOptions) -> int:
     """An engine that sorts by length wants thousands, one with open requests some rounds of them, and a cluster, whose
     actors load the model anew for each claim, hundreds of thousands."""
     if options.cluster:
-        return 200_000
+        return options.calls_per_claim
     return 4_096 if options.engine != "openai" else max(256, 16 * options.concurrency)
 
 
 def _prompt(options: WriterOptions):
+    from lettingo_features.errors import ConfigError
     from lettingo_features.profiles.lettingo_prompt import LettinGoPrompt, LettinGoPromptConfig
     from lettingo_features.profiles.local_model import embedded_model, instruction_for
     from lettingo_features.profiles.prompt import INSTRUCTION, RowsPrompt
@@ -120,6 +155,8 @@ def _prompt(options: WriterOptions):
     local = options.engine != "openai" or options.model is None
     trained_on_rows = local and instruction_for(directory) == ""
     if options.prompt == "rows-1" or (options.prompt == "auto" and trained_on_rows):
+        if options.text_style != "free":
+            raise ConfigError("--text-style belongs to LettinGo's prompts: add --prompt lettingo-1, or leave it out.")
         return RowsPrompt("" if trained_on_rows else INSTRUCTION)
     version = "lettingo-1" if options.prompt == "auto" else options.prompt
     canary = os.environ.get("LETTINGO_CANARY") or None
@@ -151,6 +188,8 @@ def _transformers(options: WriterOptions, told: dict[str, Any]):
     from lettingo_features.generation.transformers_engine import TransformersConfig
     from lettingo_features.generation.worker_pool import WorkerPool
 
+    if options.dtype:
+        told["dtype"] = options.dtype
     config = TransformersConfig(**told, threads=1 if options.model is None else None)
     if options.cluster:
         return _on_ray(config, options)
@@ -160,7 +199,9 @@ def _transformers(options: WriterOptions, told: dict[str, Any]):
 def _vllm(options: WriterOptions, told: dict[str, Any]):
     from lettingo_features.generation.vllm_engine import VllmConfig, VllmEngine
 
-    config = VllmConfig(**told, adapter=options.adapter)
+    named = {"dtype": options.dtype, "max_model_len": options.max_model_len}
+    told |= {name: value for name, value in named.items() if value is not None}
+    config = VllmConfig(**told, adapter=options.adapter, tensor_parallel_size=options.tensor_parallel)
     return _on_ray(config, options) if options.cluster else VllmEngine(config)
 
 
@@ -172,14 +213,16 @@ def _openai(options: WriterOptions, told: dict[str, Any]):
         raise ConfigError("Which model? Name the one that the server serves with --model.")
     key = os.environ.get(options.api_key_env, "")
     server = {"base_url": options.base_url, "api_key": key, "tokenizer": options.tokenizer}
-    rest = {"concurrency": options.concurrency, "revision": options.revision}
+    rest = {"concurrency": options.concurrency, "revision": options.revision, "structured": options.structured}
+    if options.max_model_len is not None:
+        rest["max_model_len"] = options.max_model_len
     return OpenAIEngine(OpenAIConfig(**told, **server, **rest))
 
 
 def _on_ray(config, options: WriterOptions):
     from lettingo_features.generation.ray_engine import RayConfig, RayEngine
 
-    gpus = getattr(config, "tensor_parallel_size", 0)  # vLLM's; on a host without GPUs name --gpus-per-worker 0
+    gpus = options.tensor_parallel if options.engine == "vllm" else 0  # a host without GPUs: --gpus-per-worker 0
     asked = gpus if options.gpus_per_worker is None else options.gpus_per_worker
     cluster = {"address": options.cluster_address, "gpus_per_worker": asked}
     return RayEngine(config, RayConfig(workers=options.workers, **cluster))
@@ -204,6 +247,16 @@ _OPTIONS = (
     click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True, help="Variable that holds the key."),
     click.option("--tokenizer", help="Local directory with the served model's tokenizer: data then goes as token ids."),
     click.option("--revision", default="", help="What tells a served model of one name from its successor."),
+    click.option(
+        "--structured",
+        type=click.Choice(["json_schema", "json_object", "none"]),
+        default="json_schema",
+        show_default=True,
+        help="What the server can hold an answer to.",
+    ),
+    click.option("--max-model-len", type=int, help="Positions of vLLM, or that a server serves (8192)."),
+    click.option("--tensor-parallel", type=int, default=1, show_default=True, help="GPUs of one vLLM engine."),
+    click.option("--dtype", help="Of the weights; float32 on a CPU."),
     click.option("--adapter", help="LoRA directory, for --engine vllm."),
     click.option("--concurrency", type=int, default=32, show_default=True, help="Calls open at a server."),
     click.option("--price-in", type=float, default=0.0, help="USD per million tokens read."),
@@ -214,6 +267,13 @@ _OPTIONS = (
     click.option("--engine-cluster", "cluster", type=click.Choice(["ray"]), help="Engines as actors of a cluster."),
     click.option("--cluster-address", help="Of a running Ray cluster, or auto; left out: a local one for this run."),
     click.option("--gpus-per-worker", type=int, help="Left out: vLLM's tensor parallelism, none for transformers."),
+    click.option(
+        "--calls-per-claim",
+        type=int,
+        default=200_000,
+        show_default=True,
+        help="Of --engine-cluster: actors load the model once per claim, and claims stay in the driver's memory.",
+    ),
     click.option("--workers", type=int, default=2, show_default=True, help="Actors of --engine-cluster."),
 )
 

@@ -9,40 +9,36 @@ release may work side by side: the ledger shares the calls out, and what one has
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lettingo_features.columns import (
     CALL_KEY,
-    EVENT_TIMESTAMP,
     GENERATOR,
     GENERATOR_ID,
     ITEM_ID,
     N_INTERACTIONS,
-    PROFILE_PROVENANCE,
-    TIMESTAMP,
     USER_ID,
     WINDOW_DIGEST,
 )
 from lettingo_features.config import Config
-from lettingo_features.data.ingest import latest_items_sql
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import Home
 from lettingo_features.profiles.build_report import ProfileBuildReport, Stopwatch, spread
+from lettingo_features.profiles.due import find_due, still_due
 from lettingo_features.profiles.generator import Draft, Generator, ProfileRequest
-from lettingo_features.profiles.history import ROWS, history_rows
 from lettingo_features.profiles.lint import MAX_WORDS, lint
 from lettingo_features.profiles.refresh import RefreshPolicy
 from lettingo_features.profiles.release import Release
-from lettingo_features.profiles.summary import SummaryConfig, rating_scale, summarise
-from lettingo_features.profiles.summary import summaries as as_facts
+from lettingo_features.profiles.summary import SummaryConfig, rating_scale
 from lettingo_features.profiles.tables import drop_orphans, meta_table, write_profiles
 from lettingo_features.sql import connect, literal
-from lettingo_features.windows import WINDOWS, WindowConfig, create_windows, window_digests
+from lettingo_features.windows import WindowConfig
 
 if TYPE_CHECKING:
     from lettingo_features.encoding import SentenceEncoder
@@ -51,7 +47,7 @@ if TYPE_CHECKING:
 class ProfileBuildConfig(Config):
     """How the profiles of one release are built; saved beside the release, and refused when it changes."""
 
-    release: str = "v1"
+    release: str = Field(default="v1", pattern=r"^[a-z0-9_]+$")
     "Name of the release: the suffix of its tables and views."
     window: WindowConfig = WindowConfig()
     "What a text may see."
@@ -67,6 +63,16 @@ class ProfileBuildConfig(Config):
     "When a changed window is worth a new text; may change from run to run."
     memory_limit: str = "1GB"
     "DuckDB's share of memory; larger windows spill to disk."
+
+    @model_validator(mode="after")
+    def _reachable(self) -> ProfileBuildConfig:
+        shown, bound = self.window.recent_k + self.window.long_k, self.refresh.interactions
+        if bound is not None and bound > shown:
+            raise ConfigError(
+                f"A refresh after {bound} interactions never comes: a window holds {shown}. Lower it, or give a bound "
+                "in days instead."
+            )
+        return self
 
 
 class ProfileBuild:
@@ -138,27 +144,20 @@ class ProfileBuild:
             **{name: self._counts[name] for name in _COUNTS},
         )
 
-    def plan(self, cutoffs: Sequence[datetime]) -> Iterator[tuple[datetime, list[ProfileRequest]]]:
-        """What `run` would ask the language model at each cutoff, in time order; nothing is written or registered."""
-        first = min(cutoffs)
-        self._users = None
-        self._summary = SummaryConfig(
-            rating_max=Release(self.home, self.config.release).rating_max or self._scale(first)
-        )
-        assumed = None
+    def plan(self, cutoffs: Sequence[datetime], sample: int) -> list[tuple[int, list[ProfileRequest]]]:
+        """What `run` would ask the language model at each cutoff, in time order: how many requests, and up to
+        ``sample`` of them, evenly drawn. Nothing is written or registered."""
+        known = Release(self.home, self.config.release).rating_max
+        summary = SummaryConfig(rating_max=known or self._scale(min(cutoffs)))
+        assumed, planned = None, []
         for cutoff in sorted(cutoffs):
-            changed, requests = self._changed(cutoff, assumed)
-            written = pa.table(
-                {
-                    USER_ID: changed[USER_ID],
-                    WINDOW_DIGEST: changed[WINDOW_DIGEST],
-                    EVENT_TIMESTAMP: pa.array([cutoff] * changed.num_rows, TIMESTAMP),
-                    "source_max_ts": changed["source_max_ts"].cast(TIMESTAMP),
-                }
-            )
+            due = find_due(self.home, self.config, summary, cutoff, self.warm.reads_history, assumed=assumed)
+            written = due.as_published(cutoff)
             assumed = written if assumed is None else pa.concat_tables([assumed, written])
-            asked = requests(0, changed.num_rows)
-            yield cutoff, [r for r in asked if r.summary["n_interactions"] >= self.config.min_interactions]
+            warm = np.flatnonzero(due.rows[N_INTERACTIONS].to_numpy() >= self.config.min_interactions)
+            chosen = warm[np.unique(np.linspace(0, len(warm) - 1, min(sample, len(warm))).astype(int))]
+            planned.append((len(warm), [request for row in chosen for request in due.requests(row, row + 1)]))
+        return planned
 
     def _register(self, cutoffs: Sequence[datetime]) -> float:
         """Keep or check the release's identity; return its rating scale, read before the first cutoff it ever had."""
@@ -179,121 +178,37 @@ class ProfileBuild:
         return rating_scale(connect(self.home.spill), before)
 
     def _run_cutoff(self, cutoff: datetime, backfill: bool, clock: Callable[[], datetime], progress) -> None:
+        known = self._meta_parts()  # before the look at what is published: what another run adds later is seen
         with Stopwatch(self._seconds, "windows"):
-            changed, requests = self._changed(cutoff)
-        known, pending = self._meta_parts(), self._counts["users_pending"]
-        for start in range(0, changed.num_rows, self.config.chunk_size):
-            end = min(start + self.config.chunk_size, changed.num_rows)
+            due = find_due(self.home, self.config, self._summary, cutoff, self.warm.reads_history, self._users)
+            self._counts.update(due.counts)
+        pending = self._counts["users_pending"]
+        for start in range(0, due.rows.num_rows, self.config.chunk_size):
+            end = min(start + self.config.chunk_size, due.rows.num_rows)
             with Stopwatch(self._seconds, "text"):
-                texts = self._texts(requests(start, end))
+                texts = self._texts(due.requests(start, end))
             with self._release.lock():
                 on_time = backfill and not self._release.is_finished(cutoff)
                 published = cutoff + timedelta(seconds=self.config.window.publish_lag_s) if on_time else None
-                rows = changed.slice(start, end - start)
-                wanted = [text.writer is not None for text in texts]
+                rows = due.rows.slice(start, end - start)
                 before = self._meta_parts()
-                if before != known:  # another run wrote meanwhile
-                    wanted = [a and b for a, b in zip(wanted, self._still_wanted(cutoff, rows), strict=True)]
+                # What another run wrote since is at least as new: it stays, and the next run compares it.
+                still = still_due(self.home, self.config.release, cutoff, rows, before - known)
+                self._counts["users_pending"] += sum(
+                    text.writer is None and is_due for text, is_due in zip(texts, still, strict=True)
+                )
+                wanted = [text.writer is not None and is_due for text, is_due in zip(texts, still, strict=True)]
                 if any(wanted):
                     chosen = [text for text, is_wanted in zip(texts, wanted, strict=True) if is_wanted]
                     self._write_chunk(cutoff, published, clock, rows.filter(pa.array(wanted)), chosen)
                     known |= self._meta_parts() - before
-            progress(end, changed.num_rows)
+            progress(end, due.rows.num_rows)
         if self._users is None and self._counts["users_pending"] == pending:
             with self._release.lock():
                 self._release.finish(cutoff)
 
     def _meta_parts(self) -> frozenset[str]:
         return frozenset(path.name for path in self.home.parts(meta_table(self.config.release)))
-
-    def _still_wanted(self, cutoff: datetime, rows: pa.Table) -> list[bool]:
-        """Which of ``rows`` no other run has published since."""
-        connection = connect(self.home.spill, self.config.memory_limit)
-        published = connection.sql(self._published_sql(cutoff)).to_arrow_table()
-        digests = dict(zip(published[USER_ID].to_pylist(), published[WINDOW_DIGEST].to_pylist(), strict=True))
-        return [
-            digests.get(user_id) != digest
-            for user_id, digest in zip(rows[USER_ID].to_pylist(), rows[WINDOW_DIGEST].to_pylist(), strict=True)
-        ]
-
-    def _changed(
-        self, cutoff: datetime, assumed: pa.Table | None = None
-    ) -> tuple[pa.Table, Callable[[int, int], list[ProfileRequest]]]:
-        """Users who are due a text, and a function that makes the requests of a range of them.
-
-        ``assumed`` rows count as published too.
-        """
-        connection = connect(self.home.spill, self.config.memory_limit)
-        interactions = self.home.scan("interactions")
-        create_windows(connection, interactions, [cutoff], self.config.window)
-        if self._users is not None:
-            connection.register("wanted", self._users)
-            connection.execute(f"DELETE FROM {WINDOWS} WHERE user_id NOT IN (SELECT user_id FROM wanted)")
-        connection.register("digests", window_digests(connection).to_arrow_table())
-        published = self._published_sql(cutoff)
-        if assumed is not None:
-            connection.register("assumed", assumed)
-            published = f"""
-                SELECT * FROM (SELECT * FROM ({published}) UNION ALL BY NAME SELECT * FROM assumed)
-                QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY event_timestamp DESC) = 1
-            """
-        connection.execute(f"CREATE TEMP TABLE published AS {published}")
-        due = self.config.refresh.due_sql(
-            "coalesce(fresh.n, 0)", "(epoch_us(digests.cutoff) - epoch_us(published.event_timestamp)) / 86400e6"
-        )
-        changed = connection.sql(
-            f"""
-            WITH fresh AS (
-                SELECT user_id, count(*) AS n FROM {WINDOWS} JOIN published USING (user_id)
-                WHERE {WINDOWS}.event_timestamp > published.source_max_ts GROUP BY user_id
-            )
-            SELECT digests.user_id, digests.n_interactions, digests.source_max_ts, digests.window_digest,
-                   coalesce(published.event_timestamp = digests.cutoff, false) AS replaces,
-                   published.user_id IS NULL OR {due} AS due
-            FROM digests LEFT JOIN published USING (user_id) LEFT JOIN fresh USING (user_id)
-            WHERE published.window_digest IS DISTINCT FROM digests.window_digest
-            ORDER BY digests.user_id
-            """
-        ).to_arrow_table()
-        seen = connection.execute("SELECT count(*) FROM digests").fetchall()[0][0]
-        self._counts["users_seen"] += seen
-        self._counts["users_unchanged"] += seen - changed.num_rows
-        self._counts["users_kept"] += changed.num_rows
-        changed = changed.filter(changed["due"]).drop_columns(["due"])
-        self._counts["users_kept"] -= changed.num_rows
-        connection.register("changed", changed)
-        connection.execute(f"DELETE FROM {WINDOWS} WHERE user_id NOT IN (SELECT user_id FROM changed)")
-        items = latest_items_sql(self.home)
-        facts = summarise(connection, items, self._summary).read_all()
-        histories = history_rows(connection, items, self._summary).read_all() if self.warm.reads_history else None
-        connection.close()
-        if not all(table[USER_ID].equals(changed[USER_ID]) for table in (facts, histories) if table is not None):
-            raise DataError("Window summaries and digests name different users: the windows table is inconsistent.")
-
-        def requests(start: int, end: int) -> list[ProfileRequest]:
-            rows = histories[ROWS].slice(start, end - start) if histories is not None else [None] * (end - start)
-            return [
-                ProfileRequest(user_id, summary, self.config.style, None if row is None else row.values)
-                for (user_id, summary), row in zip(as_facts(facts.slice(start, end - start)), rows, strict=True)
-            ]
-
-        return changed, requests
-
-    def _published_sql(self, cutoff: datetime) -> str:
-        """Each user's newest row at or before ``cutoff``."""
-        table = meta_table(self.config.release)
-        if not self.home.parts(table):
-            return (
-                "SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS window_digest, "
-                "NULL::TIMESTAMPTZ AS event_timestamp, NULL::TIMESTAMPTZ AS source_max_ts WHERE false"
-            )
-        return f"""
-            SELECT user_id, window_digest, event_timestamp, {PROFILE_PROVENANCE.source_max_ts} AS source_max_ts
-            FROM {self.home.scan(table)}
-            WHERE event_timestamp <= TIMESTAMPTZ {literal(cutoff.isoformat())}
-            QUALIFY row_number() OVER (
-                PARTITION BY user_id ORDER BY event_timestamp DESC, created_timestamp DESC, window_digest) = 1
-        """
 
     def _write_chunk(self, cutoff, published, clock, rows: pa.Table, texts: list[_Text]) -> None:
         """``published`` is None where rows are published when they are written."""
@@ -347,7 +262,6 @@ class ProfileBuild:
             tried = texts[index]
             n_lint += tried.n_lint if tried else 0
             texts[index] = _Text(clean, self.cold, n_lint, fell_back=tried is not None)
-        self._counts["users_pending"] += sum(text.writer is None for text in texts)
         return texts
 
     def _warm_text(self, request: ProfileRequest, draft: Draft) -> _Text:
@@ -356,7 +270,7 @@ class ProfileBuild:
         clean, n_lint = lint(draft.text, self.config.max_words)
         items = request.history.field(ITEM_ID).to_pylist() if draft.claims else []
         claims = [(claim.text, [items[n - 1] for n in claim.interactions]) for claim in draft.claims]
-        return _Text(clean, self.warm, n_lint, claims, draft.n_dropped, draft.call_key)
+        return _Text(clean, self.warm, n_lint + draft.n_lint, claims, draft.n_dropped, draft.call_key)
 
 
 _COUNTS = (

@@ -20,7 +20,7 @@ class EstimateConfig(Config):
     """How a run is estimated."""
 
     sample: int = Field(default=500, ge=1)
-    """Prompts rendered and measured, drawn evenly over users and cutoffs."""
+    """Prompts rendered and measured, drawn evenly over cutoffs and, within one, over users."""
     tokens_per_second: float | None = Field(default=None, gt=0)
     """Generated tokens per second, as an earlier run's report has it; without it no time is told."""
 
@@ -72,16 +72,16 @@ def estimate(
     """
     config = config or EstimateConfig()
     engine = generator.engine
-    planned = [request for _, requests in build.plan(cutoffs) for request in requests]
-    rows = np.unique(np.linspace(0, len(planned) - 1, min(config.sample, len(planned))).astype(int)) if planned else []
-    sample = [planned[row] for row in rows]
+    planned = build.plan(cutoffs, sample=-(-config.sample // len(cutoffs)))
+    n_planned = sum(n for n, _ in planned)
+    sample = [request for _, requests in planned for request in requests]
     fitted = generator.fitted(sample)
     asked = [(prompt.text, request) for prompt, request in zip(fitted, sample, strict=True) if prompt.text is not None]
     sizes = engine.n_tokens([text for text, _ in asked])
     keys = [call_key(engine, text, request.stream(generator.seed)) for text, request in asked]
     parts = {call.key: call.part for call in ledger.look_up(keys).values() if call.part}
     known = ResultStore(build.home).get(parts)
-    calls = round(len(planned) * len(set(keys) - set(known)) / len(sample)) if sample else 0
+    calls = round(n_planned * len(set(keys) - set(known)) / len(sample)) if sample else 0
     frame = engine.n_tokens([generator.prompt.instruction])[0] if generator.prompt.instruction else 0
     written = [answer.n_tokens for answer in known.values()]
     per_answer = float(np.mean(written)) if written else float(engine.config.max_new_tokens)
@@ -90,7 +90,7 @@ def estimate(
     speed = config.tokens_per_second
     return Estimate(
         cutoffs=len(cutoffs),
-        requests=len(planned),
+        requests=n_planned,
         calls=calls,
         sampled=len(sample),
         rows_trimmed=sum(prompt.n_trimmed for prompt in fitted),

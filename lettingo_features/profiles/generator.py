@@ -31,6 +31,8 @@ class Draft:
         Of structured output; each names at least one interaction of the window.
     n_dropped
         Claims and references that named none, and were dropped.
+    n_lint
+        Lint findings that the generator removed itself.
     pending
         True if nothing was written because no answer came (a failed call, a spent budget): a later run asks again.
     call_key
@@ -40,6 +42,7 @@ class Draft:
     text: str
     claims: tuple[Claim, ...] = ()
     n_dropped: int = 0
+    n_lint: int = 0
     pending: bool = False
     call_key: str = ""
 

@@ -75,7 +75,7 @@ class ImportReport(Config):
 def read_profiles(
     path: Path | str, user_column: str, text_column: str, where: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """(user ids, texts) of a CSV (may be gzipped), JSON lines or parquet file; ids are text.
+    """(user ids, texts) of a CSV (may be gzipped), JSON lines or parquet file; ids are text, "" where there is none.
 
     Parameters
     ----------
@@ -102,11 +102,11 @@ def read_profiles(
         clauses = ["true", *(f"{quote(name)}::VARCHAR = {literal(value)}" for name, _, value in conditions)]
         rows = connection.sql(
             f"SELECT {quote(user_column)}::VARCHAR, {quote(text_column)}::VARCHAR FROM {reader} "
-            f"WHERE {quote(user_column)} IS NOT NULL AND {' AND '.join(clauses)}"
+            f"WHERE {' AND '.join(clauses)}"
         ).fetchall()
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
-    return [user for user, _ in rows], [text or "" for _, text in rows]
+    return [user or "" for user, _ in rows], [text or "" for _, text in rows]
 
 
 def import_profiles(
@@ -151,13 +151,13 @@ def import_profiles(
         new = rows.append_column("replaces", pa.array(kept, pa.bool_())).filter(pa.array(changed, pa.bool_()))
         for start in range(0, new.num_rows, config.chunk_size):
             _write(home, config, encoder, new.slice(start, config.chunk_size), linted, published, now)
-    _quarantine(home, config, aside, dict(zip(user_ids, texts, strict=True)))
+    _quarantine(home, config, [(u, aside[u], text) for u, text in zip(user_ids, texts, strict=True) if u in aside])
     return ImportReport(
         release=config.release,
         rows=len(user_ids),
         written=new.num_rows,
         unchanged=rows.num_rows - new.num_rows,
-        set_aside=dict(Counter(aside.values())),
+        set_aside=dict(Counter(aside[user] for user in user_ids if user in aside)),
         lint_findings=sum(linted[user][1] for user in new[c.USER_ID].to_pylist()),
     )
 
@@ -169,11 +169,13 @@ def _windows(home: Home, config: ImportConfig) -> pa.Table:
 
 
 def _set_aside(user_ids: Sequence[str], linted: dict, windows: pa.Table) -> dict[str, str]:
-    """User -> why the row cannot become a feature."""
+    """User -> why the user's rows cannot become a feature."""
     seen, times = set(windows[c.USER_ID].to_pylist()), Counter(user_ids)
     reasons = {}
     for user, n in times.items():
-        if n > 1:
+        if not user:
+            reasons[user] = "no user id"
+        elif n > 1:
             reasons[user] = "several texts for one user"
         elif not linted[user][0]:
             reasons[user] = "no text"
@@ -218,9 +220,10 @@ def _write(home, config, encoder, rows: pa.Table, linted, published: datetime, n
     )
 
 
-def _quarantine(home: Home, config: ImportConfig, aside: dict[str, str], texts: dict[str, str]) -> None:
-    if not aside:
+def _quarantine(home: Home, config: ImportConfig, rows: list[tuple[str, str, str]]) -> None:
+    """Keep (user, reason, text) of every row that was set aside."""
+    if not rows:
         return
     home.quarantine.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"user_id": u, "reason": why, "profile": texts[u]}) for u, why in sorted(aside.items())]
+    lines = [json.dumps({"user_id": user, "reason": why, "profile": text}) for user, why, text in sorted(rows)]
     (home.quarantine / f"profiles-{config.release}-{content_id(*lines)[:16]}.jsonl").write_text("\n".join(lines) + "\n")

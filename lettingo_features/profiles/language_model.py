@@ -29,6 +29,8 @@ class ProfilePrompt(Protocol):
     instruction: str
     json_schema: str | None
     reads_history: bool
+    canary: str
+    """Secret in the instruction that no text may hold; "" for none."""
 
     @property
     def identity(self) -> str:
@@ -86,7 +88,7 @@ class LanguageModelGenerator:
         self.reads_history = prompt.reads_history
         self.privacy, self.at_once = privacy, at_once
         self.counts: Counter[str] = Counter()
-        self._leaks = LeakCheck(prompt.instruction)
+        self._leaks = LeakCheck(prompt.instruction, prompt.canary)
 
     @cached_property
     def generator_id(self) -> str:
@@ -111,7 +113,7 @@ class LanguageModelGenerator:
 
     def fitted(self, requests: Sequence[ProfileRequest]) -> list[FittedPrompt]:
         """The prompt of each request; its text is None where even the shortest does not fit."""
-        prompts = self.prompt.fitted(requests, self.engine.n_tokens, self.engine.prompt_budget)
+        prompts = self.prompt.fitted(requests, self._sizes, self.engine.prompt_budget)
         texts = self._masked([prompt.text or "" for prompt in prompts])
         prompts = [replace(p, text=text) if p.text else p for p, text in zip(prompts, texts, strict=True)]
         self.counts["rows_trimmed"] += sum(prompt.n_trimmed for prompt in prompts)
@@ -125,8 +127,18 @@ class LanguageModelGenerator:
         if self.prompt.json_schema is not None:
             self._repair(requests, prompts, answers, keys)
         drafts = [self._draft(*row) for row in zip(prompts, answers, keys, strict=True)]
-        kept = self._masked([draft.text for draft in drafts])
-        return [replace(draft, text=text) for draft, text in zip(drafts, kept, strict=True)]
+        return [self._without_personal_data(draft) for draft in drafts] if self.privacy else drafts
+
+    def _without_personal_data(self, draft: Draft) -> Draft:
+        text, *claims = self._masked([draft.text, *(claim.text for claim in draft.claims)])
+        kept = tuple(replace(claim, text=line) for claim, line in zip(draft.claims, claims, strict=True))
+        return replace(draft, text=text, claims=kept)
+
+    def _sizes(self, texts: Sequence[str]) -> list[int]:
+        """Tokens as they will be asked: a mask may be longer than what it hides."""
+        if self.privacy is None:
+            return self.engine.n_tokens(texts)
+        return self.engine.n_tokens([text for text, _ in self.privacy.mask(list(texts))])
 
     def _masked(self, texts: list[str]) -> list[str]:
         if self.privacy is None:
@@ -156,7 +168,8 @@ class LanguageModelGenerator:
             try:
                 structured.parse(answer.text, prompts[row].n_rows)
             except AnswerError as error:
-                broken[row] = structured.repair_prompt(prompts[row].text, answer.text, str(error))
+                rejected = self._masked([answer.text])[0]
+                broken[row] = structured.repair_prompt(prompts[row].text, rejected, str(error))
         sizes = self.engine.n_tokens(list(broken.values()))
         again = [row for row, size in zip(broken, sizes, strict=True) if size <= self.engine.prompt_budget]
         self.counts["repairs"] += len(again)
@@ -182,7 +195,7 @@ class LanguageModelGenerator:
         self.counts["references_dropped"] += profile.n_dropped_references
         self.counts["claims_dropped"] += profile.n_dropped_claims
         n_dropped = profile.n_dropped_references + profile.n_dropped_claims
-        return Draft(profile.text, profile.claims, n_dropped, call_key=key)
+        return Draft(profile.text, profile.claims, n_dropped, profile.n_lint, call_key=key)
 
     def _unusable(self, problem: str, key: str) -> Draft:
         self.counts[problem] += 1

@@ -84,6 +84,11 @@ class LettinGoPrompt:
         self.json_schema = structured.json_schema() if self.config.version == _CLAIMS else None
 
     @property
+    def canary(self) -> str:
+        """The secret in the instruction; "" for none."""
+        return self.config.canary.get_secret_value() if self.config.canary else ""
+
+    @property
     def identity(self) -> str:
         """sha256 of all that this prompt adds to a history."""
         return content_id("lettingo_prompt", ROWS_VERSION, self.instruction, self.json_schema or "")

@@ -94,6 +94,7 @@ class RowsPrompt:
 
     json_schema = None
     reads_history = False
+    canary = ""
 
     def __init__(self, instruction: str = INSTRUCTION) -> None:
         self.instruction = instruction

@@ -15,7 +15,7 @@ class ProfileRunReport(Config):
 
     build: ProfileBuildReport
     engine: str = ""
-    "Name of the engine's model."
+    "Name of the language model, as in ``build.written``."
     engine_identity: str = ""
     calls: RunReport | None = None
     counts: dict[str, int] = {}
@@ -23,8 +23,8 @@ class ProfileRunReport(Config):
 
     @property
     def cost_per_1000_users(self) -> float:
-        """USD per thousand texts written by the run."""
-        written = sum(self.build.written.values())
+        """USD per thousand texts that the language model wrote in the run."""
+        written = self.build.written.get(self.engine, 0)
         return 1000 * self.calls.cost_usd / written if self.calls and written else 0.0
 
     def to_text(self) -> str:

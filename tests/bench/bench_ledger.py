@@ -45,7 +45,7 @@ LIMIT_S, LIMIT_MB, LIMIT_OVERHEAD = 60, 1500, 1.05
 
 @click.command()
 @click.option("--calls", type=click.IntRange(1), default=1_000_000, show_default=True)
-@click.option("--prompts", type=click.IntRange(1), default=8_192, show_default=True)
+@click.option("--prompts", type=click.IntRange(1), default=2_048, show_default=True)
 @click.option("--pairs", type=click.IntRange(1), default=3, show_default=True, help="Runs of each kind.")
 @click.option("--postgres", help="URL of a server on which a database may be made.")
 @click.option("--quick", is_flag=True, help="100,000 calls, 2,000 prompts.")

@@ -36,6 +36,11 @@ REFUSED = [  # options                                                  error   
     ({"engine": "openai"}, ConfigError, "Name the one that the server serves"),
     (SERVED | {"cluster": "ray"}, ConfigError, "Leave one out"),
     ({"model": "./nowhere"}, ModelError, "There is no model directory"),
+    ({"budget": 1.0}, ConfigError, "every price is 0"),
+    ({"adapter": "a"}, ConfigError, "--adapter belongs to --engine vllm"),
+    ({"workers": 3}, ConfigError, "--workers belongs to --engine-cluster"),
+    ({"tokenizer": "d"}, ConfigError, "--tokenizer belongs to --engine openai"),
+    ({"text_style": "brief"}, ConfigError, "add --prompt lettingo-1"),
     ({"ledger": "mysql://host/db"}, ConfigError, "mysql"),
 ]
 

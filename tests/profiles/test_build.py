@@ -252,6 +252,11 @@ def test_a_refresh_bound_that_is_none(bound):
         RefreshPolicy.parse((bound,))
 
 
+def test_a_refresh_bound_above_the_window_is_refused():
+    with pytest.raises(ConfigError, match="never comes: a window holds 60"):
+        ProfileBuildConfig(refresh=RefreshPolicy(interactions=61))
+
+
 def test_users_without_an_answer_are_left_for_the_next_run(home):
     made = build(home)
     made.warm.write = lambda requests, progress=None: iter([[Draft("", pending=True) for _ in requests]])

@@ -164,3 +164,39 @@ def test_a_text_that_repeats_the_instruction_falls_back(home):
     generator, _ = writer(home, engine)
     report = build(home, generator).run([CUTOFF])
     assert (report.fallbacks, generator.counts["leaked"]) == (20, 20)
+
+
+def test_a_text_with_the_canary_falls_back(home):
+    engine = WordEngine("The record is K7-4411-QX.")
+    prompt = LettinGoPrompt(LettinGoPromptConfig(canary="K7-4411-QX"))
+    generator = LanguageModelGenerator(prompt, engine, Runner(engine, Ledger(home.ledger_url), home))
+    report = build(home, generator).run([CUTOFF])
+    assert (report.fallbacks, generator.counts["leaked"]) == (20, 20)
+
+
+def test_findings_in_claims_are_counted(home):
+    answer = '{"profile":"Likes **drama**.","claims":[{"claim":"Likes www.x.org/y drama","interactions":[1]}]}'
+    generator, _ = writer(home, WordEngine(answer), "lettingo-claims-1")
+    report = build(home, generator).run([CUTOFF])
+    assert report.lint_findings == 3 * 20
+
+
+class Masker:
+    """Stands in for the pattern recognisers: what it hides gets longer."""
+
+    def mask(self, texts):
+        return [(text.replace("Title", "(a mask of words)"), text.count("Title")) for text in texts]
+
+
+def test_personal_data_is_masked_in_prompts_texts_and_claims(home):
+    engine = WordEngine('{"profile":"Likes Title.","claims":[{"claim":"Likes Title","interactions":[1]}]}')
+    engine.prompt_budget = 40
+    prompt = LettinGoPrompt(LettinGoPromptConfig(version="lettingo-claims-1"))
+    runner = Runner(engine, Ledger(home.ledger_url), home)
+    generator = LanguageModelGenerator(prompt, engine, runner, privacy=Masker())
+    (drafts,) = generator.write(build(home, generator).plan([CUTOFF], sample=3)[0][1])
+    assert [(draft.text, draft.claims[0].text) for draft in drafts] == [
+        ("Likes (a mask of words).", "Likes (a mask of words)")
+    ] * 3
+    assert all("Title" not in asked and len(asked.split()) <= 40 for asked in engine.asked)
+    assert generator.counts["masked"] > 0

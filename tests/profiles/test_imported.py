@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -54,11 +55,16 @@ def rows_of(home: Home, table: str) -> list[dict]:
 
 
 def test_every_row_becomes_a_feature_or_is_set_aside(home):
-    users = ["01", "2", "late", "stranger", "2b", "2b"]
-    texts = ["Likes **drama**.", "", "Likes war.", "Likes crime.", "one", "two"]
+    users = ["01", "2", "late", "stranger", "2b", "2b", ""]
+    texts = ["Likes **drama**.", "", "Likes war.", "Likes crime.", "one", "two", "whose?"]
     report = import_profiles(home, config(), users, texts, LengthEncoder())
-    assert (report.rows, report.written, report.unchanged) == (6, 1, 0)
-    assert report.set_aside == {"no text": 1, "no interaction in the window": 2, "several texts for one user": 1}
+    assert (report.rows, report.written, report.unchanged) == (7, 1, 0)
+    assert report.set_aside == {
+        "no text": 1,
+        "no interaction in the window": 2,
+        "several texts for one user": 2,
+        "no user id": 1,
+    }
     (text,) = rows_of(home, text_table("elsewhere"))
     (meta,) = rows_of(home, meta_table("elsewhere"))
     (vector,) = rows_of(home, embedding_table("elsewhere", "length"))
@@ -67,7 +73,8 @@ def test_every_row_becomes_a_feature_or_is_set_aside(home):
     assert meta["source_max_ts"] == T0 + timedelta(days=9) < meta["profile_cutoff_at"] == CUTOFF <= meta["published_at"]
     assert vector["profile_embedding"] == [12.0, 1.0]
     (quarantined,) = home.quarantine.iterdir()
-    assert len(quarantined.read_text().splitlines()) == 4
+    kept = [json.loads(line)["profile"] for line in quarantined.read_text().splitlines()]
+    assert sorted(kept) == sorted(texts[1:])
 
 
 def test_the_same_import_twice_changes_nothing_and_another_text_replaces_from_now_on(home):
