@@ -192,11 +192,8 @@ def compare(root: Path, arguments: argparse.Namespace) -> bool:
     wrong = False
 
     def line(name: str, home: Path, calls: int | str, same: bool | str, began: float) -> None:
-        n, twice, again = stored(home)
-        print(
-            f"{name:34s} {calls!s:>7s} {n:7,} {twice:6} {again:6} {same!s:>11s} {time.monotonic() - began:6.0f}",
-            flush=True,
-        )
+        numbers = "".join(f"{number:9,}" for number in stored(home))
+        print(f"{name:34s}{calls!s:>9s}{numbers}{same!s:>12s}{time.monotonic() - began:6.0f}", flush=True)
 
     whole, began = new_home(root, "whole", arguments.data), time.monotonic()
     first = finish(start(whole))
