@@ -65,8 +65,9 @@ class Completion:
         Generated, the end mark included.
     problem
         "" for a text that ended by itself. Else why the text cannot be used, though the model answered: "empty",
-        "unfinished" (cut at the limit), "repeating", "refused" (a content filter), "invalid" (not of the schema). The
-        caller falls back; the same call would only be answered the same.
+        "unfinished" (cut at the limit), "repeating", "refused" (a content filter), "invalid" (not of the schema). Or
+        "given_up" (failed in all its attempts: see `runner.RunnerConfig.max_attempts`). The caller falls back; the same
+        call would only be answered the same.
     error
         "" for a call that was answered. Else the class of failure: "timeout", "connection", "http_429", "http_500",
         "bad_response". The call may be made again.

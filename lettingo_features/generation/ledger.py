@@ -1,8 +1,9 @@
 """The ledger: one row per call of a model, so that no answer is paid for twice and none is lost.
 
 A call is *planned*, *claimed* by one runner, then *done* (its answer lies in a part of `results.ResultStore`) or
-*failed* (it may be claimed again). A part is on disk before its calls are done here, and parts that the ledger does not
-know are read back at the next start. So a kill loses only calls in flight, and a lost ledger loses nothing.
+*failed* (it may be claimed again). A claim lasts as long as its runner is entered: those of a runner that left or was
+given up for dead count for nothing. A part is on disk before its calls are done here, and parts that the ledger does
+not know are read back at the next start. So a kill loses only calls in flight, and a lost ledger loses nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lettingo_features.generation.engine import Completion
 from lettingo_features.generation.ledger_tables import CLAIMED, DONE, FAILED, PLANNED, calls, parts, runners
 
 _AT_ONCE = 50_000  # keys per transaction: locks of a second at most, some MB of parameters
+_RUNNER_GONE = (calls.c.status == CLAIMED) & ~sa.exists().where(runners.c.id == calls.c.runner)
 _COUNTED = {"preserve_rowcount": True}  # of an INSERT, which else counts nothing
 
 
@@ -27,7 +29,6 @@ class Call(NamedTuple):
     key: str
     status: str
     attempts: int
-    error: str | None
     part: str | None
 
 
@@ -88,8 +89,9 @@ class Ledger:
         return added
 
     def look_up(self, keys: Iterable[str]) -> dict[str, Call]:
-        """The calls among ``keys`` that the ledger has."""
-        columns = [calls.c[name] for name in Call._fields]
+        """The calls among ``keys`` that the ledger has; one whose runner is gone is planned."""
+        status = sa.case((_RUNNER_GONE, PLANNED), else_=calls.c.status)
+        columns = [status if name == "status" else calls.c[name] for name in Call._fields]
         found: dict[str, Call] = {}
         for some in _blocks(keys):
             with self._database.reading() as connection:
@@ -98,21 +100,27 @@ class Ledger:
         return found
 
     def claim(self, keys: Sequence[str], runner: str, max_attempts: int) -> list[str]:
-        """Give ``runner`` those of ``keys`` that are planned, or failed fewer than ``max_attempts`` times.
+        """Give ``runner``, which has entered, those of ``keys`` that are planned, that failed fewer than
+        ``max_attempts`` times, or whose runner is gone.
 
-        No call is ever given to two: SQLite admits one writer at a time, PostgreSQL skips rows that another locks.
+        No call is ever given to two: SQLite admits one writer at a time, PostgreSQL skips rows that another locks. Each
+        50,000 keys are a transaction: who is interrupted may have claims that it was not told of.
         """
         free = (calls.c.status == PLANNED) | ((calls.c.status == FAILED) & (calls.c.attempts < max_attempts))
         mine: set[str] = set()
         for some in _blocks(keys):
-            open_keys = sa.select(calls.c.key).where(self._among(some), free).with_for_update(skip_locked=True)
-            statement = (
-                sa.update(calls)
-                .where(calls.c.key.in_(open_keys))
-                .values(status=CLAIMED, runner=runner, updated_at=sa.func.now())
-                .returning(calls.c.key)
-            )
+            # A statement of its own: PostgreSQL checks a row that has just changed against the newest claim but the
+            # runners of its snapshot, where one that entered since is not yet. Who was gone before is gone for good.
+            who = sa.select(calls.c.runner).distinct().where(self._among(some), _RUNNER_GONE)
             with self._database.writing() as connection:
+                gone = calls.c.runner.in_(connection.execute(who).scalars().all())
+                open_keys = sa.select(calls.c.key).where(self._among(some), free | gone)
+                statement = (
+                    sa.update(calls)
+                    .where(calls.c.key.in_(open_keys.with_for_update(skip_locked=True)))
+                    .values(status=CLAIMED, runner=runner, updated_at=sa.func.now())
+                    .returning(calls.c.key)
+                )
                 mine.update(connection.execute(statement).scalars())
         return [key for key in keys if key in mine]
 

@@ -25,8 +25,8 @@ class Presence:
     ::
 
         with Presence(ledger, home.runners, lease_s=300) as me:
-            keys = ledger.claim(keys, me.id, max_attempts=3)
-            me.held.update(keys)
+            me.held.update(keys)  # first: a claim that is interrupted may have been made
+            mine = ledger.claim(keys, me.id, max_attempts=3)
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ class Presence:
     def __init__(self, ledger: Ledger, locks: Path, lease_s: float) -> None:
         self.id = uuid4().hex
         self.held: set[str] = set()
-        """Keys that were claimed and that the ledger does not know as done or failed yet."""
+        """Keys that may have been claimed and that the ledger does not know as done or failed yet: note them before
+        the claim. Others among them do no harm, for only this runner's claims are given back."""
         self.orderly = True
         """False once a part may be stored that the ledger does not know: then the claims must not simply return. They
         come back as those of a dead runner, whose parts are read first."""

@@ -18,7 +18,8 @@ class RunReport(Config):
     called: int = 0
     """Calls that were made, failed ones included."""
     failed_before: int = 0
-    """Not called, because all their attempts had failed in earlier runs or in another runner."""
+    """Given up: not called, because all their attempts had failed in earlier runs or in another runner. They come back
+    with the problem "given_up", which `problems` does not count."""
     not_made: int = 0
     """Left out when the run stopped."""
     failed: dict[str, int] = {}

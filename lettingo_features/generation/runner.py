@@ -28,6 +28,7 @@ from lettingo_features.generation.run_report import RunReport, Tally
 from lettingo_features.home import Home
 
 _FIRST_BATCH = 32  # calls that find out what a call costs, before a budget can say how many it has room for
+_GIVEN_UP = Completion("", 0, problem="given_up")
 
 
 class RunnerConfig(Config):
@@ -98,8 +99,9 @@ class Runner:
         Returns
         -------
         list of (Completion or None)
-            None where the run stopped before the call (`RunReport.stopped`). A call that failed is a completion with an
-            ``error``; it is made again by a later run, up to `RunnerConfig.max_attempts`.
+            None where the run stopped before the call (`RunReport.stopped`). A call that failed in this run is a
+            completion with an ``error``; a later run makes it again, up to `RunnerConfig.max_attempts`. After that it
+            is given up: a completion with the problem "given_up" and no ``error``.
 
         Raises
         ------
@@ -145,7 +147,7 @@ class Runner:
         known = self._ledger.look_up(job.open_keys())
         done = {key: call.part for key, call in known.items() if call.status == DONE}
         job.settle(self._results.get(done))
-        given_up = {key: _failure(call) for key, call in known.items() if self._is_given_up(call)}
+        given_up = {key: _GIVEN_UP for key, call in known.items() if self._is_given_up(call)}
         job.settle(given_up)
         job.n_given_up += len(given_up)
         claimed = {key for key, call in known.items() if call.status == CLAIMED}
@@ -167,8 +169,10 @@ class Runner:
                     return
                 some = free[position : position + size]
                 position += size
+                me.beat()  # who stood still for longer than its lease must not claim again
+                me.held.update(some)  # before the claim: it may be made and yet interrupted
                 mine = self._ledger.claim(some, me.id, self.config.max_attempts)
-                me.held.update(mine)
+                me.held.difference_update(set(some).difference(mine))
                 if mine:
                     self._call(mine, job, writer)
 
@@ -231,10 +235,6 @@ class _Job:
         self.settled.update(completions)
         if self._progress and len(self.settled) > before:
             self._progress(len(self.settled), len(self.calls))
-
-
-def _failure(call: Call) -> Completion:
-    return Completion("", 0, error=call.error or "unknown")
 
 
 def _storable(completion: Completion) -> Completion:

@@ -28,7 +28,10 @@ FAILURE = Completion("", 0, error="http_429", seconds=30.0)
 
 @pytest.fixture
 def ledger(ledger_url: str) -> Ledger:
-    return Ledger(ledger_url, timeout_s=2)
+    ledger = Ledger(ledger_url, timeout_s=2)
+    ledger.enter("one", "host", 1)
+    ledger.enter("two", "host", 2)
+    return ledger
 
 
 def rows(url: str, table: sa.Table) -> list[sa.Row]:
@@ -52,6 +55,31 @@ def test_a_claim_is_given_once_and_in_the_order_asked(ledger):
     assert ledger.counts() == {"claimed": 5, "planned": 1}
 
 
+@pytest.mark.parametrize("gone", ["a stranger", "two"])
+def test_a_claim_whose_runner_is_gone_is_free(ledger, gone):
+    ledger.plan(KEYS)
+    ledger.claim([A, B], gone, 3)
+    ledger.claim([C], "one", 3)
+    ledger.leave("two", [])  # as one that was interrupted amid the claim and was told of nothing
+    status = {key: call.status for key, call in ledger.look_up(KEYS).items()}
+    assert status == {A: "planned", B: "planned", C: "claimed", D: "planned", E: "planned", F: "planned"}
+    ledger.enter("three", "host", 3)
+    assert ledger.claim(KEYS, "three", 3) == [A, B, D, E, F]
+    ledger.add_failures(gone, [(A, FAILURE)])
+    assert {call.status for call in ledger.look_up(KEYS).values()} == {"claimed"}
+    assert ledger.claim(KEYS, "one", 3) == []
+
+
+@pytest.mark.slow
+def test_a_claim_of_hundreds_of_thousands(ledger):
+    keys = [f"{n * 7919 % 200_000:064}" for n in range(200_000)]  # in an order that is not the index's
+    ledger.plan(keys)
+    ledger.claim(keys[::50_000], "two", 3)
+    ledger.leave("two", [])
+    assert ledger.claim(keys, "one", 3) == keys
+    assert ledger.leave("one", keys) == 200_000
+
+
 def test_many_threads_claim_each_key_once(ledger):
     keys = [f"{n:064}" for n in range(2000)]
     ledger.plan(keys)
@@ -59,7 +87,8 @@ def test_many_threads_claim_each_key_once(ledger):
 
     def work(name: str) -> None:
         for start in range(0, len(keys), 50):
-            claimed.extend(ledger.claim(keys[start : start + 50], name, 3))
+            ledger.enter(f"{name}, {start}", "host", 1)  # anew: others must know of it when they see its claims
+            claimed.extend(ledger.claim(keys[start : start + 50], f"{name}, {start}", 3))
 
     threads = [threading.Thread(target=work, args=(f"runner {n}",)) for n in range(4)]
     for thread in threads:
@@ -118,19 +147,18 @@ def test_a_failure_of_one_who_lost_the_claim_changes_nothing(ledger):
 @pytest.mark.parametrize(("claims", "returned"), [(None, 2), ([A], 1), ([], 0)])
 def test_who_leaves_gives_claims_back(ledger, claims, returned):
     ledger.plan(KEYS)
-    ledger.enter("one", "host", 1)
     ledger.claim([A, B], "one", 3)
     ledger.claim([C], "two", 3)
     assert ledger.leave("one", claims) == returned
     assert ledger.counts() == {"planned": 3 + returned, "claimed": 3 - returned}
-    assert ledger.runners() == []
+    assert [runner.id for runner in ledger.runners()] == ["two"]
 
 
 def test_a_heartbeat_shows_and_a_stranger_has_none(ledger):
-    ledger.enter("one", "host", 42)
-    assert ledger.beat("one") and not ledger.beat("two")
+    assert ledger.beat("one") and not ledger.beat("a stranger")
+    ledger.leave("two")
     (state,) = ledger.runners()
-    assert state == RunnerState("one", "host", 42, state.silent_s)
+    assert state == RunnerState("one", "host", 1, state.silent_s)
     assert 0 <= state.silent_s < 60
 
 
@@ -146,9 +174,10 @@ def test_presence_tells_the_living_from_the_dead(ledger, tmp_path):
             ledger.enter("held", host, 1)
             assert [runner.id for runner in me.dead()] == ["killed"]
             me.bury(me.dead())
-        assert sorted(runner.id for runner in ledger.runners()) == sorted([me.id, other.id, "of another host", "held"])
+        left = {runner.id for runner in ledger.runners()}
+        assert left == {me.id, other.id, "one", "two", "of another host", "held"}
     with Presence(ledger, tmp_path, lease_s=-1) as impatient:
-        assert {runner.id for runner in impatient.dead()} == {"of another host", "held"}
+        assert {runner.id for runner in impatient.dead()} == {"one", "two", "of another host", "held"}
 
 
 def test_the_migrations_make_the_declared_schema(ledger, ledger_url):

@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -99,17 +100,19 @@ def test_a_text_that_cannot_be_used_is_an_answer_and_not_asked_again(home, ledge
 
 def test_a_call_that_fails_is_made_in_later_runs_up_to_the_limit(home, ledger_url, log):
     engine = CountingEngine(log, outcome=lambda prompt: Completion("", 0, error="timeout") if prompt == "bad" else None)
-    reports = []
+    seen = []
     for _ in range(4):
         one = runner(home, ledger_url, engine, max_attempts=3)
         good, bad = one.run(["good", "bad"], [0, 0])
-        assert (good.text, bad.error) == ("0/doog", "timeout")
-        reports.append((one.report.called, one.report.failed, one.report.failed_before, one.report.cached))
-    assert reports == [
-        (2, {"timeout": 1}, 0, 0),
-        (1, {"timeout": 1}, 0, 1),
-        (1, {"timeout": 1}, 0, 1),
-        (0, {}, 1, 1),  # given up
+        report = one.report
+        seen.append((bad.error, bad.problem, report.called, report.failed, report.failed_before, report.cached))
+        assert good.text == "0/doog" and report.problems == {}
+        assert report.asked == report.called + report.failed_before + report.cached == 2
+    assert seen == [
+        ("timeout", "", 2, {"timeout": 1}, 0, 0),
+        ("timeout", "", 1, {"timeout": 1}, 0, 1),
+        ("timeout", "", 1, {"timeout": 1}, 0, 1),
+        ("", "given_up", 0, {}, 1, 1),  # the caller falls back and need not ask again
     ]
     assert calls_made(log) == Counter({"good/0": 1, "bad/0": 3})
 
@@ -188,6 +191,54 @@ def test_an_interrupted_run_keeps_what_was_answered_and_gives_the_rest_back(home
     again = runner(home, ledger_url, CountingEngine(log))
     assert again.run(PROMPTS, STREAMS) == ANSWERS
     assert again.report.called == 6
+
+
+@pytest.mark.parametrize("n_claimed", [10, 4], ids=["in its commit", "after the first block"])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, LedgerError])
+def test_a_claim_that_was_made_and_interrupted_returns(home, ledger_url, log, stop, n_claimed):
+    class Interrupted(Ledger):
+        def claim(self, keys, runner, max_attempts):
+            super().claim(keys[:n_claimed], runner, max_attempts)
+            raise stop
+
+    with pytest.raises(stop):
+        Runner(CountingEngine(log), Interrupted(ledger_url), home).run(PROMPTS, STREAMS)
+    ledger = Ledger(ledger_url)
+    assert ledger.counts() == {"planned": 10}
+    assert ledger.runners() == []
+
+
+def test_claims_of_a_runner_that_is_gone_do_not_hold_a_run_up(home, ledger_url, log):
+    ledger = Ledger(ledger_url)
+    keys = [call_key(CountingEngine(log), prompt, stream) for prompt, stream in zip(PROMPTS, STREAMS, strict=True)]
+    ledger.plan(keys)
+    assert ledger.claim(keys[:7], "gone", 3) == keys[:7]
+    assert runner(home, ledger_url, CountingEngine(log)).run(PROMPTS, STREAMS) == ANSWERS
+    assert ledger.counts() == {"done": 10}
+
+
+def test_a_runner_that_was_given_up_for_dead_claims_nothing_more(home, ledger_url, log):
+    def outcome(prompt: str) -> None:
+        if prompt == PROMPTS[0]:  # the last of the first claim: a long pause, in which others bury the runner
+            time.sleep(0.05)
+            for state in Ledger(ledger_url).runners():
+                Ledger(ledger_url).leave(state.id)
+
+    engine = CountingEngine(log, outcome=outcome)
+    with pytest.raises(LedgerError, match="silent for longer than its lease"):
+        runner(home, ledger_url, engine, claim_size=4, lease_s=0.04, flush_s=60).run(PROMPTS, STREAMS)
+    assert engine.batches == [4]
+    assert Ledger(ledger_url).counts() == {"done": 4, "planned": 6}
+
+
+@pytest.mark.slow
+def test_a_claim_of_hundreds_of_thousands_is_one_batch(home, ledger_url, log):
+    prompts, streams = [f"p{n}" for n in range(200_000)], [0] * 200_000
+    engine = CountingEngine(log)
+    answers = runner(home, ledger_url, engine, claim_size=200_000).run(prompts, streams)
+    assert answers == [answer(prompt, 0) for prompt in prompts]
+    assert engine.batches == [200_000]
+    assert Ledger(ledger_url).counts() == {"done": 200_000}
 
 
 def test_an_engine_that_swallows_a_call_is_told_so(home, ledger_url, log):
