@@ -7,7 +7,8 @@ from pathlib import Path
 
 from lettingo_features.generation.engine import content_id
 
-_SHAPING = ("*.json", "*.jinja", "*.safetensors", "*.model", "*.txt")  # files of a model directory that shape a text
+_SHAPING = ("*.json", "*.jinja", "*.safetensors", "*.bin", "*.pt", "*.model", "*.txt", "*.py")
+"Files of a model directory that shape a text. Of older trainers the *.bin and *.pt may be mere state: a name too many."
 
 
 def model_hash(model: str) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -58,7 +57,7 @@ class OpenAIConfig(EngineConfig):
     max_retries: int = Field(default=6, ge=0)
     """Further tries of a call after 429, 5xx, a timeout, a lost connection or an unreadable answer."""
     max_wait_s: float = Field(default=300.0, gt=0)
-    """Longest pause before a retry. A server that asks for more with Retry-After fails the call instead."""
+    """Longest pause that a server may ask for with Retry-After, to which jitter is added: more fails the call."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     """What the server can hold an answer to where there is a schema; short of json_schema, the prompt states it."""
     limit_name: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
@@ -75,7 +74,8 @@ class OpenAIEngine:
         engine = OpenAIEngine(OpenAIConfig(model="adapter-1f0c", base_url="http://127.0.0.1:8000/v1"))
         completions = engine.generate(["history: ..."], streams=[17])
 
-    A schema is enforced by the server (``structured="json_schema"``) or only stated: parse the answers.
+    A schema is enforced by the server (``structured="json_schema"``) or only stated: parse the answers. Tokens are
+    those of the server's ``usage``; a count that it keeps to itself is estimated, one per three bytes.
 
     Raises
     ------
@@ -215,11 +215,7 @@ class OpenAIEngine:
                 f"{self._server} refuses model '{self.config.model}' with {failure.error}: "
                 f"{self._masked(failure.message)} {failure.next_step}"
             )
-        if not failure.retry or attempt == self.config.max_retries:
-            return None
-        if failure.retry_after is not None:
-            return failure.retry_after if failure.retry_after <= self.config.max_wait_s else None
-        return min(0.5 * 2**attempt, 30.0, self.config.max_wait_s) * random.uniform(0.5, 1.0)  # jitter: no stampede
+        return failure.pause(attempt, self.config.max_wait_s) if attempt < self.config.max_retries else None
 
     async def _ask(self, content: str | list[int], stream: int) -> Any:
         c = self.config
@@ -238,21 +234,20 @@ class OpenAIEngine:
         )
 
     def _completion(self, answer: Any, content: str | list[int], seconds: float) -> Completion:
-        """Read an answer, which the client does not validate."""
+        """Read an answer, which the client does not validate; token counts that are missing are estimated."""
         try:
             choice = answer.choices[0]
             text, refusal = (choice.text, None) if answer.object == "text_completion" else _message(choice)
             finish = choice.finish_reason
-            usage = answer.usage
-        except (AttributeError, IndexError, TypeError) as error:
+        except (AttributeError, LookupError, TypeError) as error:
             raise BadAnswer(f"The answer lacks a part ({error}).") from None
         if not isinstance(finish, str) or not isinstance(text, str):
             raise BadAnswer("The answer has no text or no finish_reason.")
         text = text.strip()
         asked = len(content) if isinstance(content, list) else _estimate(self._told.user_turn(content))
-        n_prompt_tokens, n_tokens = (
-            (usage.prompt_tokens, usage.completion_tokens) if usage is not None else (asked, _estimate(text))
-        )
+        usage = getattr(answer, "usage", None)
+        n_prompt_tokens = _count(usage, "prompt_tokens", asked)
+        n_tokens = _count(usage, "completion_tokens", _estimate(text))
         problem = "refused"
         if refusal is None and finish != "content_filter":
             words = text.split()
@@ -277,6 +272,12 @@ def _message(choice: Any) -> tuple[str | None, str | None]:
     refusal = getattr(message, "refusal", None)
     silent = refusal is not None or choice.finish_reason in ("content_filter", "length")
     return (message.content or "") if silent else message.content, refusal
+
+
+def _count(usage: Any, name: str, estimate: int) -> int:
+    """What the server counted, or ``estimate`` where that is no number of tokens."""
+    count = getattr(usage, name, None)
+    return count if type(count) is int and count >= 0 else estimate
 
 
 def _instruction(config: OpenAIConfig) -> str:

@@ -52,7 +52,8 @@ class PrivacyFilter:
     def mask(self, texts: Sequence[str]) -> list[tuple[str, int]]:
         """Each text with its findings replaced by their kind in brackets, and how many there were.
 
-        A text that occurs several times is searched once. About a millisecond per distinct title.
+        A text that occurs several times is searched once. Measured on one core: 2 ms for a title, 25 ms for a prompt of
+        10 rows (1,000 characters), 135 ms for one of 80 rows.
         """
         masked = {text: self._mask(text) for text in dict.fromkeys(texts)}
         return [masked[text] for text in texts]

@@ -8,8 +8,9 @@ from pathlib import Path
 from lettingo_features.generation.run_report import RunReport
 
 
-def write_textfile(path: Path, job: str, report: RunReport, gauges: dict[str, float]) -> None:
-    """Write the numbers of ``report``, and ``gauges`` (name without prefix -> value), labelled with ``job``.
+def write_textfile(path: Path, run: str, report: RunReport, gauges: dict[str, float]) -> None:
+    """Write the numbers of ``report``, and ``gauges`` (name without prefix -> value), labelled with ``run``
+    (``job`` is the scraper's own: Prometheus would rename it).
 
     Point the exporter's ``--collector.textfile.directory`` at the file's directory.
     """
@@ -19,9 +20,9 @@ def write_textfile(path: Path, job: str, report: RunReport, gauges: dict[str, fl
 
     def gauge(name: str, text: str, value: float, **labels: str) -> None:
         full = f"lettingo_generation_{name}"
-        known = made.get(full) or Gauge(full, text, ["job", *labels], registry=registry)
+        known = made.get(full) or Gauge(full, text, ["run", *labels], registry=registry)
         made[full] = known
-        known.labels(job=job, **labels).set(value)
+        known.labels(run=run, **labels).set(value)
 
     made: dict[str, Gauge] = {}
     for name in ("asked", "cached", "called", "failed_before", "not_made"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,6 +14,7 @@ _NEXT_STEPS = {
     403: "Give a key that may use this model.",
     404: "Name a model that the server lists under /models, and a base_url that ends as its API does (/v1).",
 }
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0  # of the plain backoff, which doubles
 _NO_MONEY = "insufficient_quota"  # OpenAI's code, on a 429 that no waiting cures
 
 
@@ -47,6 +49,17 @@ class Failure:
     @property
     def stops_all(self) -> bool:
         return bool(self.next_step)
+
+    def pause(self, attempt: int, max_wait_s: float) -> float | None:
+        """Seconds before the next try after try number ``attempt`` (from 0), or None where there should be none.
+
+        At random, since many calls fail at once and must not come back at once: half to all of 0.5 s doubled with each
+        try, at most 30 s and ``max_wait_s``. After a Retry-After, on top of what it asks for and up to a quarter more.
+        """
+        if not self.retry or (self.retry_after or 0.0) > max_wait_s:
+            return None
+        backoff = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S, max_wait_s) * random.uniform(0.5, 1.0)
+        return backoff + (self.retry_after or 0.0) * random.uniform(1.0, 1.25)
 
 
 def failure_of(error: Exception) -> Failure:

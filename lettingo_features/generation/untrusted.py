@@ -35,6 +35,8 @@ _MARKERS = re.compile(
 )
 # Unseen, yet no format characters to Unicode: Hangul fillers, empty Braille, variation selectors (they smuggle bytes).
 _BLANKS = re.compile("[\u115f\u1160\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_LAYERS = 20  # markers in markers that are taken out one by one: bounds the work, and no honest text has so many
+_MARKING = re.compile(rf"[][{_OPENS}{_BARS}{_CLOSES}#`:]")  # no marker is without one of these
 _KEPT_CONTROLS = "\n\t"
 
 
@@ -75,14 +77,17 @@ def remove_invisible(text: str) -> tuple[str, int]:
 def remove_markers(text: str) -> tuple[str, int]:
     """``text`` with a space for each control token, role marker and tag, and how many there were.
 
-    Repeated until none is left, so that a marker nested in a marker does not survive.
+    Repeated until none is left, so that a marker nested in a marker does not survive; from a text with twenty layers
+    every character that makes markers goes.
     """
     total = 0
-    while True:
+    for _ in range(_LAYERS):
         text, found = _MARKERS.subn(" ", text)
         total += found
         if not found:
             return text, total
+    text, found = _MARKING.subn(" ", text)
+    return text, total + found
 
 
 def _visible(character: str) -> str:

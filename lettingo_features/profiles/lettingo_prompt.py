@@ -42,6 +42,7 @@ TITLE_CHARS, CATEGORY_CHARS, CATEGORIES = 100, 40, 4
 """Caps: characters of a title (the longest of MovieLens has 158, one in a hundred more than 60) and of a category, and
 categories of one item."""
 _CACHED_ITEMS = 65_536  # popular items recur over users
+_CACHED_CHARS = 512  # of raw text, the cache's key: one that is longer is junk, and not kept
 _DELIMITERS = str.maketrans({'"': "'", "\\": "/", "{": "(", "}": ")"})
 _CLAIMS = "lettingo-claims-1"
 
@@ -142,16 +143,22 @@ def fit(prompts: Sequence[str], n_tokens: Callable[[Sequence[str]], Sequence[int
     ]
 
 
-@lru_cache(maxsize=_CACHED_ITEMS)
 def item_fields(title: str, categories: tuple[str, ...]) -> str:
     """The part of a row that shows an item: JSON fields that follow another one; what is empty is left out.
 
     >>> item_fields('The "Best" {of}\\nthem', ("Drama", ""))
     ',"title":"The \\'Best\\' (of) them","categories":["Drama"]'
     """
+    categories = categories[:CATEGORIES]
+    short = len(title) + sum(map(len, categories)) <= _CACHED_CHARS
+    return (_cached_fields if short else _cached_fields.__wrapped__)(title, categories)
+
+
+@lru_cache(maxsize=_CACHED_ITEMS)
+def _cached_fields(title: str, categories: tuple[str, ...]) -> str:
     shown = {
         "title": _field(title, TITLE_CHARS),
-        "categories": [name for name in (_field(c, CATEGORY_CHARS) for c in categories[:CATEGORIES]) if name],
+        "categories": [name for name in (_field(c, CATEGORY_CHARS) for c in categories) if name],
     }
     return "".join(
         f',"{key}":{json.dumps(value, ensure_ascii=False, separators=(",", ":"))}'

@@ -18,7 +18,7 @@ from lettingo_features.generation.untrusted import clean
 from lettingo_features.profiles.lint import lint
 
 PROFILE_CHARS, CLAIM_CHARS = 1_200, 200
-"Caps on the profile (lint ends it at 120 words anyway) and on one claim."
+"Caps on the profile (about 200 words, whatever the caller's cap in words) and on one claim."
 MAX_CLAIMS, MAX_SUPPORT = 8, 12
 "Claims per profile, and interactions named per claim."
 _REJECTED_CHARS, _REASON_CHARS = 1_000, 160
@@ -47,7 +47,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class StructuredProfile:
-    """A parsed answer; text and claims are linted.
+    """A parsed answer; text and claims are linted, and the caller caps the text in words.
 
     Parameters
     ----------
@@ -94,10 +94,10 @@ n_dropped_references=1, n_dropped_claims=0, n_lint=0)
         raise AnswerError(f"{where}: {first['msg']}" if where else first["msg"]) from None
     except ValueError:  # lone surrogates
         raise AnswerError("The answer is not UTF-8 text.") from None
-    profile, n_lint = lint(answer.profile)
+    profile, n_lint = lint(answer.profile, max_words=None)
     claims, n_references = [], 0
     for claim in answer.claims:
-        line, found = lint(claim.claim)
+        line, found = lint(claim.claim, max_words=None)
         named = set(claim.interactions)
         shown = tuple(sorted(n for n in named if 1 <= n <= n_rows))
         n_references += len(named) - len(shown)

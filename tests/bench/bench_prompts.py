@@ -81,7 +81,7 @@ def _race(table: pa.Table) -> tuple[float, float, list[str]]:
     """Seconds of ours and of the loop, and the texts; every round starts with cold caches."""
     prompt, best = LettinGoPrompt(), {}
     for _ in range(3):
-        lettingo_prompt.item_fields.cache_clear()
+        lettingo_prompt._cached_fields.cache_clear()
         _loop_fields.cache_clear()
         texts, ours = _timed(prompt.render, table)
         same, theirs = _timed(_loop, table)

@@ -33,6 +33,7 @@ FAULTS = (
     "duplicate",  # delivered, and sent a second time over the same connection
     "late",  # delivered, after those asked later
 )
+MISSING = object()  # as ``usage``: an answer without the field
 LOST = frozenset({"hang", "truncated", "cut"})
 PRICE_IN, PRICE_OUT = 2.0, 10.0  # USD per million tokens
 
@@ -115,7 +116,9 @@ class FakeOpenAI:
         else:
             choice["text"] = text
         body = {"id": "x", "object": "chat.completion" if chat else "text_completion", "choices": [choice]}
-        return json.dumps({**body, "created": 0, "model": "m", "usage": self.answer.get("usage", usage)}).encode()
+        usage = self.answer.get("usage", usage)
+        counted = {} if usage is MISSING else {"usage": usage}
+        return json.dumps({**body, "created": 0, "model": "m", **counted}).encode()
 
     def error(self, request: dict[str, Any]) -> bytes:
         """An error that quotes the key it was given, as some servers do."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
+import pyarrow as pa
 import pytest
 
 from lettingo_features.errors import AnswerError
 from lettingo_features.generation.untrusted import remove_invisible, remove_markers
+from lettingo_features.profiles.generator import ProfileRequest
+from lettingo_features.profiles.history import ROW
+from lettingo_features.profiles.language_model import LanguageModelGenerator
 from lettingo_features.profiles.lettingo_prompt import TITLE_CHARS
 from lettingo_features.profiles.structured import CLAIM_CHARS, PROFILE_CHARS, parse
 from tests.evaluation.test_report import hostile_inputs, page
@@ -16,9 +20,12 @@ from tests.generation.hostile import (
     HOSTILE,
     OBEYED,
     PLANTED,
+    PROMPT,
     HostileText,
+    ScriptedEngine,
     ScriptedModel,
     attack_succeeds,
+    history,
     profile_of,
     rows_with,
     safe_prompt,
@@ -74,6 +81,18 @@ def test_an_obeying_model_stores_the_attackers_words_at_worst(attack: HostileTex
     if attack.wins != OBEYED:  # of plain words nothing before or after the model can tell that they are no profile
         assert not attack_succeeds(attack, profile)  # but no link, no markup, no leak, no formula, no film never met
     assert remove_invisible(profile) == (profile, 0) and remove_markers(profile) == (profile, 0)
+
+
+LEAKS = [attack for attack in HOSTILE if attack.family == "leak"]
+
+
+@pytest.mark.parametrize("attack", LEAKS, ids=[attack.text for attack in LEAKS])
+def test_a_leak_is_counted_by_the_generator(attack: HostileText) -> None:
+    engine = ScriptedEngine(obeys_all, PROMPT.instruction)
+    generator = LanguageModelGenerator(PROMPT, engine)
+    request = ProfileRequest("u", {}, history=pa.array(history(rows_with(attack.text)), ROW))
+    ((draft,),) = generator.write([request])
+    assert (draft.text, draft.pending, generator.counts["leaked"]) == ("", False, 1)
 
 
 @each

@@ -12,9 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from lettingo_features.errors import ModelError
-from lettingo_features.generation.server_failure import retry_after
+from lettingo_features.generation.server_failure import Failure, retry_after
 from lettingo_features.profiles.local_model import embedded_model
-from tests.generation.fake_openai import FAULTS, LOST, PRICE_IN, PRICE_OUT, FakeOpenAI, text_for
+from tests.generation.fake_openai import FAULTS, LOST, MISSING, PRICE_IN, PRICE_OUT, FakeOpenAI, text_for
 
 pytest.importorskip("openai", reason="extra 'openai' is not installed")
 
@@ -151,10 +151,26 @@ def test_problems(answer: dict, problem: str) -> None:
     assert completion.cost > 0  # answered, so paid for
 
 
-def test_usage_that_the_server_keeps_to_itself_is_estimated() -> None:
-    with FakeOpenAI(usage=None, text="123456789") as server:
+USAGES = [  # what the server says, tokens read and generated
+    (None, 2, 3),
+    ({}, 2, 3),
+    ({"prompt_tokens": 7}, 7, 3),
+    ({"prompt_tokens": None, "completion_tokens": 8}, 2, 8),
+    ({"prompt_tokens": "7", "completion_tokens": -1}, 2, 3),
+    ({"prompt_tokens": True, "completion_tokens": 1.5}, 2, 3),
+    ([7, 8], 2, 3),
+    ("7", 2, 3),
+    (MISSING, 2, 3),
+    ({"prompt_tokens": 0, "completion_tokens": 8}, 0, 8),
+]
+
+
+@pytest.mark.parametrize(("usage", "read", "generated"), USAGES)
+def test_usage_that_the_server_keeps_to_itself_is_estimated(usage: object, read: int, generated: int) -> None:
+    with FakeOpenAI(usage=usage, text="123456789") as server:
         ((_, completion),) = ask(server, ["abcdef"])
-    assert (completion.n_prompt_tokens, completion.n_tokens) == (2, 3)
+    assert (completion.n_prompt_tokens, completion.n_tokens) == (read, generated)
+    assert completion.cost == pytest.approx((read * PRICE_IN + generated * PRICE_OUT) / 1e6)
 
 
 def test_what_is_asked() -> None:
@@ -225,6 +241,30 @@ WAITS = [  # header, seconds at 07:27:00
 @pytest.mark.parametrize(("header", "seconds"), WAITS)
 def test_retry_after(header: str | None, seconds: float | None) -> None:
     assert retry_after(header, datetime(2026, 10, 21, 7, 27, tzinfo=UTC)) == seconds
+
+
+PAUSES = [  # Retry-After, try, longest wait, seconds from and to
+    (None, 0, 300.0, 0.25, 0.5),
+    (None, 3, 300.0, 2.0, 4.0),
+    (None, 99, 300.0, 15.0, 30.0),
+    (None, 3, 1.0, 0.5, 1.0),
+    (0.0, 0, 300.0, 0.25, 0.5),  # 4  "at once" is no leave to stampede
+    (0.0, 3, 300.0, 2.0, 4.0),
+    (20.0, 0, 300.0, 20.25, 25.5),  # 6  never before the server's time
+]
+
+
+@pytest.mark.parametrize(("asked", "attempt", "longest", "least", "most"), PAUSES)
+def test_pauses_differ_and_keep_to_what_the_server_asks(asked, attempt, longest, least, most) -> None:
+    failure = Failure("http_429", "", retry_after=asked)
+    pauses = [failure.pause(attempt, longest) for _ in range(200)]
+    assert least <= min(pauses) and max(pauses) <= most
+    assert max(pauses) - min(pauses) > (most - least) / 2  # spread out
+
+
+def test_no_pause_where_nothing_is_to_be_tried_again() -> None:
+    assert Failure("http_400", "", retry=False).pause(0, 300.0) is None
+    assert Failure("http_429", "", retry_after=301.0).pause(0, 300.0) is None
 
 
 def test_an_engine_that_nobody_closed_holds_up_no_exit() -> None:

@@ -19,7 +19,7 @@ def test_every_number_is_there(tmp_path):
     found = {}
     for family in text_string_to_metric_families(path.read_text()):
         for sample in family.samples:
-            assert sample.labels.pop("job") == "profiles_v1"
+            assert sample.labels.pop("run") == "profiles_v1"
             name = sample.name.removeprefix("lettingo_generation_")
             found[(name, *sorted(sample.labels.values()))] = sample.value
     found.pop(("finished_timestamp_seconds",))

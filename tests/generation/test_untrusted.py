@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -113,6 +115,14 @@ def test_cleaning_twice_is_cleaning_once(text, max_chars):
 )
 def test_invisible_characters_are_counted(text, expected):
     assert remove_invisible(text) == expected
+
+
+@pytest.mark.parametrize("deep", ["<a" * 50_000 + ">" * 50_000, "x\n" + "system:" * 50_000, "<|" * 99 + "x|>" * 99])
+def test_layers_without_end_cost_no_endless_time(deep):
+    started = time.perf_counter()
+    text, found = remove_markers(deep)
+    assert remove_markers(text) == (text, 0) and found >= 99
+    assert time.perf_counter() - started < 20  # a second at most, where one layer at a time takes many minutes
 
 
 def test_markers_are_counted_at_every_depth():

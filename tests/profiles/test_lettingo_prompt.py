@@ -9,6 +9,7 @@ from importlib.resources import files
 import pyarrow as pa
 import pytest
 
+from lettingo_features.profiles import lettingo_prompt, prompt
 from lettingo_features.profiles.history import HISTORY
 from lettingo_features.profiles.lettingo_prompt import (
     CATEGORIES,
@@ -80,6 +81,23 @@ def test_item_fields(title: str, categories: list[str], shown: dict) -> None:
     text = item_fields(title, tuple(categories))
     assert json.loads('{"n":1' + text + "}") == {"n": 1} | shown
     assert "\\" not in text
+
+
+def test_no_long_text_stays_in_a_cache() -> None:
+    lettingo_prompt._cached_fields.cache_clear()
+    prompt._cached_field.cache_clear()
+    for n in range(3):
+        assert "xxx..." in item_fields(f"{n}" + "x" * 100_000, ())
+        assert item_fields("Alpha", ("y" * 100_000,) * 2) == item_fields("Alpha", ("y" * 99_000,) * 2)
+        assert item_fields("Alpha", ("Drama",) * CATEGORIES + ("z" * 100_000,)) == item_fields("Alpha", ("Drama",) * 9)
+        assert prompt.field(f"{n}" + "x" * 100_000, 40) == f"{n}" + "x" * 39
+    assert lettingo_prompt._cached_fields.cache_info().currsize == 1
+    assert prompt._cached_field.cache_info().currsize == 0
+
+
+def test_the_canary_is_there_for_the_leak_check() -> None:
+    assert LettinGoPrompt(LettinGoPromptConfig(canary="K7-4411-QX")).canary == "K7-4411-QX"
+    assert (LettinGoPrompt().canary, prompt.RowsPrompt().canary) == ("", "")
 
 
 def n_words(texts):

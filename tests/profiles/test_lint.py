@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from lettingo_features.profiles.lint import MAX_WORDS, lint
 
@@ -14,6 +19,7 @@ from lettingo_features.profiles.lint import MAX_WORDS, lint
         ('Loved "Startup.com" and "We\'re #1": 9 of 10, a/b & c_d.', None, 0),
         ('Favourites include "Se7en" and "[REC]". I <3 it.', None, 0),
         ("- main interest: Drama\n- avoids: Sci-Fi", None, 0),  # bullets keep their lines
+        ("Rates a < b, b<3 and x <= y. I <3 it", None, 0),
         ("", None, 0),
         # Layout is tidied without a finding.
         ("  Likes  Drama. \n\n\n And Crime. ", "Likes Drama.\nAnd Crime.", 0),
@@ -25,6 +31,15 @@ from lettingo_features.profiles.lint import MAX_WORDS, lint
         ("Ask a.b+c@mail.example.org today", "Ask today", 1),
         # Markup.
         ("<p>Likes <b>Drama</b></p>", "Likes Drama", 4),
+        # Tags that never end: what follows on the page would end them.
+        ("Likes <img src=x onerror=alert(1)", "Likes", 1),
+        ("<img src='a b' alt=\"c d\" onerror = alert(1) Drama", "Drama", 1),  # attributes go, words stay
+        ("Likes <script", "Likes", 1),
+        ("</div <svg/onload=alert(1) Drama", "Drama", 2),
+        ("<!-- Drama", "Drama", 1),
+        ("Likes <a\nhref=x Drama\nand Crime", "Likes Drama\nand Crime", 1),
+        ("<**img src=x> Drama", "Drama", 2),  # a tag once its inside is gone
+        ("ww**w.evil.example", "", 2),
         ("![pic](x.png) and [here](y)", "pic and here", 2),
         ("# Profile\n**Drama** first", "Profile\nDrama first", 3),
         ("Uses `code`", "Uses code", 2),
@@ -50,6 +65,7 @@ def test_lint(text, clean, findings):
         ("One two. Three four.", 3, ("One two.", 1)),  # ends with its last whole sentence
         ("one two three", 2, ("one two", 1)),  # or at the cap, where no sentence ends before
         ("- a b\n- c d", 3, ("- a b", 1)),
+        ("word " * 999, None, (("word " * 999).strip(), 0)),  # None caps nothing
     ],
 )
 def test_overlong_text_is_capped(text, max_words, expected):
@@ -59,6 +75,24 @@ def test_overlong_text_is_capped(text, max_words, expected):
 def test_default_cap():
     text, findings = lint("word " * (MAX_WORDS + 1))
     assert (len(text.split()), findings) == (MAX_WORDS, 1)
+
+
+pieces = st.sampled_from([*"<>!?/ab=*_`#[]()|+-@:. \n'\"", "www.a", "img ", "\u200b"])
+
+
+@given(st.lists(pieces, max_size=40).map("".join))
+@example("<__a")
+def test_lint_leaves_no_tag_and_nothing_to_lint(text):
+    linted, _ = lint(text)
+    assert lint(linted) == (linted, 0)
+    assert not re.search("</?[A-Za-z]|<[!?]", linted)
+
+
+@pytest.mark.parametrize("text", ["<a b='" * 20_000, "*_" * 50_000 + "_*" * 50_000, "<a" * 50_000 + ">" * 50_000])
+def test_layers_without_end_cost_no_endless_time(text):
+    started = time.perf_counter()
+    assert not re.search("[<*_]", lint(text)[0])
+    assert time.perf_counter() - started < 20  # a second at most, where one layer at a time takes many minutes
 
 
 def test_lint_of_a_linted_text_finds_nothing():
