@@ -109,19 +109,15 @@ class Ledger:
         free = (calls.c.status == PLANNED) | ((calls.c.status == FAILED) & (calls.c.attempts < max_attempts))
         mine: set[str] = set()
         for some in _blocks(keys):
-            # A statement of its own: PostgreSQL checks a row that has just changed against the newest claim but the
-            # runners of its snapshot, where one that entered since is not yet. Who was gone before is gone for good.
-            who = sa.select(calls.c.runner).distinct().where(self._among(some), _RUNNER_GONE)
             with self._database.writing() as connection:
-                gone = calls.c.runner.in_(connection.execute(who).scalars().all())
-                open_keys = sa.select(calls.c.key).where(self._among(some), free | gone)
-                statement = (
-                    sa.update(calls)
-                    .where(calls.c.key.in_(open_keys.with_for_update(skip_locked=True)))
-                    .values(status=CLAIMED, runner=runner, updated_at=sa.func.now())
-                    .returning(calls.c.key)
-                )
-                mine.update(connection.execute(statement).scalars())
+                mine.update(self._take(connection, some, free, runner))
+                rest = [key for key in some if key not in mine]
+                if rest:
+                    # Who is gone, by a statement of its own: PostgreSQL would check a row that has just changed against
+                    # its newest claim but the runners of an older snapshot, where one that entered since is not yet.
+                    who = sa.select(calls.c.runner).distinct().where(self._among(rest), _RUNNER_GONE)
+                    gone = connection.execute(who).scalars().all()  # for good: nobody enters twice
+                    mine.update(self._take(connection, rest, calls.c.runner.in_(gone), runner) if gone else ())
         return [key for key in keys if key in mine]
 
     def add_part(self, part: str, answers: Iterable[tuple[str, Completion]]) -> None:
@@ -224,6 +220,18 @@ class Ledger:
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
+
+    def _take(
+        self, connection: sa.Connection, keys: list[str], free: sa.ColumnElement[bool], runner: str
+    ) -> Iterable[str]:
+        open_keys = sa.select(calls.c.key).where(self._among(keys), free).with_for_update(skip_locked=True)
+        statement = (
+            sa.update(calls)
+            .where(calls.c.key.in_(open_keys))
+            .values(status=CLAIMED, runner=runner, updated_at=sa.func.now())
+            .returning(calls.c.key)
+        )
+        return connection.execute(statement).scalars()
 
     def _given(self, keys: list[str]) -> sa.Subquery:
         return self._database.given([(key,) for key in keys], key=calls.c.key.type)
