@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, fields
 from functools import cached_property
 from pathlib import Path
@@ -270,15 +273,28 @@ def _connect(cluster: RayConfig) -> bool:
     if ray.is_initialized():
         return False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if cluster.address is None:
-        cpus = max(os.cpu_count() or 1, int(-(-cluster.workers * cluster.cpus_per_worker // 1)))
-        ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+    with _sigterm_kept():
+        if cluster.address is None:
+            cpus = max(os.cpu_count() or 1, int(-(-cluster.workers * cluster.cpus_per_worker // 1)))
+            ray.init(num_cpus=cpus, include_dashboard=False, **quiet)
+            return True
+        try:
+            ray.init(address=cluster.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise _absent(cluster.address, error) from error
         return True
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keep the program's SIGTERM handler: Ray's own ends the process at once, before a runner could store what was
+    answered and give its claims back. What Ray started ends with the process all the same."""
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=cluster.address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise _absent(cluster.address, error) from error
-    return True
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _reach(address: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,9 @@ def ray() -> Iterator:
     """A Ray of two CPUs, started once for the tests that need one."""
     ray = pytest.importorskip("ray", reason="extra 'scale' is not installed")
     pytest.importorskip("ray.data", reason="extra 'scale' is not installed")
+    before = signal.getsignal(signal.SIGTERM)
     engine = RayEngine(MODEL, RayConfig(workers=2))
+    assert signal.getsignal(signal.SIGTERM) == before  # Ray's own would end a run before it can store its answers
     yield ray
     engine.close()
     assert not ray.is_initialized()  # who started it stops it
