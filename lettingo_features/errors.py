@@ -12,7 +12,8 @@
     │   └── RegistryError         the Feast registry does not match the feature repository
     ├── ModelError                a model directory cannot be read or does not fit
     │   └── EncoderMismatchError  vectors of one encoder met a view of another
-    ├── LedgerError               the ledger of model calls or its stored answers cannot be read or written
+    ├── DatabaseError             a database of this project does not answer, or a newer version made it
+    │   └── LedgerError           the ledger of model calls or its stored answers cannot be read or written
     └── ServingError              the online store or its server did not answer as it must
 """
 
@@ -62,7 +63,11 @@ class EncoderMismatchError(ModelError):
     """Vectors of one encoder met a view of another."""
 
 
-class LedgerError(LettingoError):
+class DatabaseError(LettingoError):
+    """A database of this project does not answer, or a newer version made it."""
+
+
+class LedgerError(DatabaseError):
     """The ledger of model calls or its stored answers cannot be read or written."""
 
 

@@ -38,6 +38,11 @@ class Home:
         """Where the ledger of model calls is unless somebody names a server."""
         return f"sqlite:///{self.root / 'ledger.db'}"
 
+    @property
+    def alignment_url(self) -> str:
+        """Where preference pairs and releases are recorded unless somebody names a server."""
+        return f"sqlite:///{self.root / 'alignment.db'}"
+
     def create(self) -> Home:
         """Make the directories that are missing; return self."""
         for directory in (self.offline, self.quarantine, self.runs, self.reports, self.cache, self.spill):

@@ -1,9 +1,10 @@
-"""The database under the ledger: SQLite in one file, or PostgreSQL by URL; nothing here knows a call."""
+"""A database of this project: SQLite in one file, or PostgreSQL by URL; nothing here knows what its tables hold."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from lettingo_features.errors import ConfigError, LedgerError, MissingExtraError
-from lettingo_features.generation.ledger_tables import REVISION, VERSION_TABLE
+from lettingo_features.errors import ConfigError, DatabaseError, MissingExtraError
 
-_MIGRATIONS = "lettingo_features.generation:migrations"
 _UPGRADE_LOCK = 7_305_801_402  # of PostgreSQL's advisory locks; any number that nobody else takes
 _SECRETS = ("password", "passfile", "sslpassword")  # of a URL's query
 _NEXT_STEPS = (  # part of what the driver says -> what to do
@@ -23,13 +22,34 @@ _NEXT_STEPS = (  # part of what the driver says -> what to do
     ("is full", "Free space where it lives."),
     ("no space", "Free space where it lives."),
     ("disk i/o", "Check the disk under it."),
-    ("not a database", "Move the file away: the next run builds a new one from the stored answers."),
-    ("malformed", "Move the file away: the next run builds a new one from the stored answers."),
-    ("no such table", "Move the file away: the next run builds a new one from the stored answers."),
+    ("not a database", "{if_damaged}"),
+    ("malformed", "{if_damaged}"),
+    ("no such table", "{if_damaged}"),
     ("unable to open", "Check that its directory exists and may be written."),
     ("readonly", "Make the file and its directory writable."),
     ("authentication", "Check user and password of the URL."),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One set of tables, its history, and how to speak of it to people. Several may share a database."""
+
+    noun: str
+    """What people call it: "ledger"."""
+    migrations: str
+    """Where alembic finds its history: "package:directory"."""
+    version_table: str
+    """Of its own, as other users of alembic may share the database."""
+    revision: str
+    """The newest file of its history."""
+    error: type[DatabaseError]
+    if_damaged: str
+    """What to do about a file that is no longer a database."""
+    go_on: str
+    """What a caller does once the database answers again."""
+    durable: bool
+    """Whether SQLite waits for the disk at every commit. Where not, a power cut may take the last commits."""
 
 
 class Database:
@@ -40,6 +60,8 @@ class Database:
     url
         "sqlite:///path" or "postgresql://user:password@host:port/name". NOTE: SQLite needs a local disk; on a network
         file system its locks do not hold.
+    schema
+        The tables that are wanted.
     timeout_s
         How long to wait for a connection and for another process's lock.
 
@@ -47,13 +69,14 @@ class Database:
     ------
     ConfigError
         The URL names neither.
-    LedgerError
-        The database cannot be reached, or a newer version of this package made it.
+    DatabaseError
+        As `Schema.error`: the database cannot be reached, or a newer version of this package made it.
     """
 
-    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, url: str, schema: Schema, timeout_s: float = 30.0) -> None:
+        self._schema = schema
         self._timeout_s = timeout_s
-        self._url = _parsed(url)
+        self._url = _parsed(url, schema.noun)
         self.dialect = self._url.get_backend_name()
         self._engine = self._connectable()
         self._bring_up_to_date()
@@ -97,7 +120,7 @@ class Database:
     def _connectable(self) -> sa.Engine:
         if self.dialect == "sqlite":
             engine = sa.create_engine(self._url, connect_args={"timeout": self._timeout_s})
-            sa.event.listen(engine, "connect", _set_up_sqlite)
+            sa.event.listen(engine, "connect", self._set_up_sqlite)
             sa.event.listen(engine, "begin", _begin_sqlite)
             return engine
         try:
@@ -111,15 +134,22 @@ class Database:
                 },
             )
         except ModuleNotFoundError:
-            raise MissingExtraError("A ledger on PostgreSQL", "postgres") from None
+            raise MissingExtraError(f"The {self._schema.noun} on PostgreSQL", "postgres") from None
+
+    def _set_up_sqlite(self, connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transaction of its own: see _begin_sqlite
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._schema.durable else 'NORMAL'}")
+        # 64 MB: keys are hashes, so every batch is looked up all over the index
+        connection.execute("PRAGMA cache_size = -65536")
 
     def _bring_up_to_date(self) -> None:
         if self.dialect == "sqlite":
             with suppress(OSError):  # what is wrong with the directory SQLite says below
                 Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         with self.reading() as connection:
-            current = _revision(connection)
-        if current == REVISION:
+            current = self._revision(connection)
+        if current == self._schema.revision:
             return
         with self.writing() as connection:
             if self.dialect == "postgresql":
@@ -132,16 +162,22 @@ class Database:
         from alembic.script import ScriptDirectory
 
         config = Config()
-        config.set_main_option("script_location", _MIGRATIONS)
+        config.set_main_option("script_location", self._schema.migrations)
         config.attributes["connection"] = connection
-        current = _revision(connection)  # again: another process may have held the lock for its own upgrade
+        current = self._revision(connection)  # again: another process may have held the lock for its own upgrade
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         if current is not None and current not in known:
-            raise LedgerError(
-                f"The ledger {self.name} has schema {current}, this version of lettingo_features knows {REVISION} at "
-                "most. Use the version that made it, or a newer one."
+            raise self._schema.error(
+                f"The {self._schema.noun} {self.name} has schema {current}, this version of lettingo_features knows "
+                f"{self._schema.revision} at most. Use the version that made it, or a newer one."
             )
         command.upgrade(config, "head")
+
+    def _revision(self, connection: sa.Connection) -> str | None:
+        table = self._schema.version_table
+        if not sa.inspect(connection).has_table(table):
+            return None
+        return connection.execute(sa.select(sa.column("version_num")).select_from(sa.table(table))).scalar()
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
@@ -152,13 +188,13 @@ class Database:
             if self._url.password:
                 cause = cause.replace(str(self._url.password), "***")
             step = next((step for part, step in _NEXT_STEPS if part in cause.lower()), "Check that its server runs.")
-            raise LedgerError(
-                f"The ledger {self.name} does not answer: {cause}. {step.format(timeout_s=self._timeout_s)} Then run "
-                "again: what was answered is stored, and the run goes on from there."
+            step = step.format(timeout_s=self._timeout_s, if_damaged=self._schema.if_damaged)
+            raise self._schema.error(
+                f"The {self._schema.noun} {self.name} does not answer: {cause}. {step} {self._schema.go_on}"
             ) from None  # the chain would show the statement with its thousands of keys
 
 
-def _parsed(url: str) -> sa.URL:
+def _parsed(url: str, noun: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
     except ArgumentError:
@@ -169,24 +205,9 @@ def _parsed(url: str) -> sa.URL:
     if backend == "sqlite" and parsed.database not in (None, "", ":memory:"):
         return parsed.set(drivername="sqlite")
     raise ConfigError(
-        f"A ledger's URL is sqlite:///path/to/ledger.db or postgresql://user:password@host:port/name, not one of "
+        f"The URL of the {noun} is sqlite:///path/to/file.db or postgresql://user:password@host:port/name, not one of "
         f"'{backend or 'unreadable'}'."
     )
-
-
-def _revision(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table(VERSION_TABLE):
-        return None
-    return connection.execute(sa.select(sa.column("version_num")).select_from(sa.table(VERSION_TABLE))).scalar()
-
-
-def _set_up_sqlite(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # the driver begins no transaction of its own: see _begin_sqlite
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may take the last commits, which the parts restore
-    connection.execute(
-        "PRAGMA cache_size = -65536"
-    )  # 64 MB: keys are hashes, so every batch is looked up all over the index
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from lettingo_features.generation.database import Database
 from lettingo_features.generation.engine import Completion
-from lettingo_features.generation.ledger_tables import CLAIMED, DONE, FAILED, PLANNED, calls, parts, runners
+from lettingo_features.generation.ledger_tables import CLAIMED, DONE, FAILED, PLANNED, SCHEMA, calls, parts, runners
 
 _AT_ONCE = 50_000  # keys per transaction: locks of a second at most, some MB of parameters
 _RUNNER_GONE = (calls.c.status == CLAIMED) & ~sa.exists().where(runners.c.id == calls.c.runner)
@@ -70,7 +70,7 @@ class Ledger:
     """
 
     def __init__(self, url: str, timeout_s: float = 30.0) -> None:
-        self._database = Database(url, timeout_s)
+        self._database = Database(url, SCHEMA, timeout_s)
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Tables of the ledger. What changes here changes in a new file of ``migrations/versions`` and raises `REVISION`."""
+"""Tables of the ledger. What changes here changes in ``SCHEMA.revision`` and a new file of ``migrations/versions``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,19 @@ from sqlalchemy import (
     func,
 )
 
-VERSION_TABLE = "ledger_version"  # of its own, as other users of alembic may share the database
-REVISION = "0001"
-"""Version of the schema below: the newest file of ``migrations/versions``."""
+from lettingo_features.errors import LedgerError
+from lettingo_features.generation.database import Schema
+
+SCHEMA = Schema(
+    noun="ledger",
+    migrations="lettingo_features.generation:migrations",
+    version_table="ledger_version",
+    revision="0001",
+    error=LedgerError,
+    if_damaged="Move the file away: the next run builds a new one from the stored answers.",
+    go_on="Then run again: what was answered is stored, and the run goes on from there.",
+    durable=False,  # the parts of `results.ResultStore` restore the last commits
+)
 
 PLANNED, CLAIMED, DONE, FAILED = "planned", "claimed", "done", "failed"
 

@@ -182,11 +182,11 @@ def test_presence_tells_the_living_from_the_dead(ledger, tmp_path):
 
 def test_the_migrations_make_the_declared_schema(ledger, ledger_url):
     with sa.create_engine(sa.make_url(ledger_url)).connect() as connection:
-        options = {"version_table": ledger_tables.VERSION_TABLE}
+        options = {"version_table": ledger_tables.SCHEMA.version_table}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), ledger_tables.metadata) == []
     config = Config()
     config.set_main_option("script_location", "lettingo_features.generation:migrations")
-    assert ScriptDirectory.from_config(config).get_heads() == [ledger_tables.REVISION]
+    assert ScriptDirectory.from_config(config).get_heads() == [ledger_tables.SCHEMA.revision]
 
 
 def test_opening_again_keeps_all_and_many_may_open_at_once(ledger_url):
@@ -209,7 +209,7 @@ def test_opening_again_keeps_all_and_many_may_open_at_once(ledger_url):
 
 def test_a_newer_schema_is_refused(ledger, ledger_url):
     with sa.create_engine(sa.make_url(ledger_url)).begin() as connection:
-        connection.exec_driver_sql(f"UPDATE {ledger_tables.VERSION_TABLE} SET version_num = '9999'")
+        connection.exec_driver_sql(f"UPDATE {ledger_tables.SCHEMA.version_table} SET version_num = '9999'")
     with pytest.raises(LedgerError, match=r"has schema 9999, this version of lettingo_features knows 0001 at most"):
         Ledger(ledger_url)
 
@@ -238,7 +238,7 @@ def test_a_full_database_says_so_and_loses_nothing(tmp_path):
 
 
 UNUSABLE = [  # url, what the message says
-    ("sqlite://", r"is sqlite:///path/to/ledger.db or postgresql://"),  # in memory: no second runner sees it
+    ("sqlite://", r"is sqlite:///path/to/file.db or postgresql://"),  # in memory: no second runner sees it
     ("mysql://user:secret@host/db", r"not one of 'mysql'"),
     ("no url", r"not one of 'unreadable'"),
 ]

@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from lettingo_features.generation.ledger_tables import VERSION_TABLE, metadata
+from lettingo_features.generation.ledger_tables import SCHEMA, metadata
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=metadata, version_table=VERSION_TABLE
+    connection=context.config.attributes["connection"], target_metadata=metadata, version_table=SCHEMA.version_table
 )
 context.run_migrations()

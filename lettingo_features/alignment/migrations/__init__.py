@@ -1,0 +1,1 @@
+"""Versions of the alignment database's schema, for alembic; `database.Database` runs them when it opens one."""
