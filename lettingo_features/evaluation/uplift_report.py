@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from lettingo_features.evaluation.metrics import DEPTH, MEASURES
+from lettingo_features.text_table import aligned
 
 SIGNIFICANT = 0.05
 "Level of the Holm-adjusted p-values, over all comparisons of a report together."
@@ -131,7 +131,7 @@ class UpliftReport:
             ]
             for row in self.rows
         ]
-        return _aligned([head, *body])
+        return aligned([head, *body])
 
     def _differences(self) -> str:
         head = ["paired difference, nDCG@10", "mean", f"{self.confidence:.0%} CI", "p", "p (Holm)", ""]
@@ -147,13 +147,13 @@ class UpliftReport:
             ]
             for each in self.comparisons
         ]
-        return _aligned([head, *body])
+        return aligned([head, *body])
 
     def _by_history(self) -> str:
         names = [row.name for row in self.rows]
         head = ["nDCG@10 by items seen before", *(f"{each.name} (n={each.n_users})" for each in self.buckets)]
         body = [[name, *(f"{each.ndcg[name]:.4f}" for each in self.buckets)] for name in names]
-        return _aligned([head, *body])
+        return aligned([head, *body])
 
     def _footer(self) -> str:
         coverage = ", ".join(f"{name} {share:.1%}" for name, share in self.coverage.items())
@@ -196,13 +196,3 @@ def _against_statistics(report: UpliftReport) -> str:
     simple = report.comparison(LANGUAGE_MODEL, STATISTICAL)
     words = {1: "they beat", 0: "they are not shown to differ from", -1: "they lose to"}
     return f"{words[simple.sign]} the statistical profile ({simple.figures()})"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """First column to the left, the others to the right, a rule under the head."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
-        for line in lines
-    ]
-    return "\n".join([text[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *text[1:]])

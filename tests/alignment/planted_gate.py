@@ -1,0 +1,47 @@
+"""Per-user metrics of two generators with a planted difference, as a frozen ranker would give them.
+
+Each user has one relevant item and a chance of their own that a ranker places it among the best 20; metrics follow from
+its place, so values are mostly 0, tied and discrete, as nDCG is. The two generators' texts change the place of some
+users' items only. A gain replaces the candidate's place by a good one for a share of users that gives just that gain.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lettingo_features.alignment.gate import PairedMetric
+
+PLACES = 21  # 0 is the first place, 20 is none of the twenty
+_PLACE = np.arange(PLACES)
+METRICS = {  # value by place
+    "nDCG@10": np.where(_PLACE < 10, 1 / np.log2(_PLACE + 2), 0.0),
+    "R@20": np.where(_PLACE < 20, 1.0, 0.0),
+    "RR@10": np.where(_PLACE < 10, 1 / (_PLACE + 1.0), 0.0),
+}
+_FOUND = np.append(1 / (_PLACE[:-1] + 1.0), 0.0) / np.sum(1 / (_PLACE[:-1] + 1.0))  # places of items that are found
+FOUND = (0.5, 1.5)  # beta distribution over users of the chance that the item is found: mean 0.25
+CHANGED = 0.4  # share of users whose ranking the text changes
+BASE = 0.25 * float(_FOUND @ METRICS["nDCG@10"])  # mean nDCG@10 without a gain
+
+
+def planted(rng: np.random.Generator, n_users: int, gain: float = 0.0) -> list[PairedMetric]:
+    """``METRICS`` of ``n_users`` whose expected nDCG@10 the candidate raises by ``gain``; lowers it if negative."""
+    chance = rng.beta(*FOUND, size=n_users)
+    released = _places(rng, chance)
+    candidate = np.where(rng.random(n_users) < CHANGED, _places(rng, chance), released)
+    to = METRICS["nDCG@10"][0] if gain > 0 else 0.0  # the first place, or none
+    touched = rng.random(n_users) < gain / (to - BASE)
+    candidate[touched] = 0 if gain > 0 else PLACES - 1
+    return [PairedMetric(name, values[candidate], values[released]) for name, values in METRICS.items()]
+
+
+def heavy(rng: np.random.Generator, n_users: int, gain: float = 0.0) -> list[PairedMetric]:
+    """A log-likelihood whose differences have a t distribution with 3 degrees of freedom, and are 0 for a quarter."""
+    released = rng.normal(-3.0, 1.0, size=n_users)
+    noise = rng.standard_t(3, size=n_users) * (rng.random(n_users) < 0.75)
+    return [PairedMetric("log-likelihood", released + 0.2 * noise + gain, released)]
+
+
+def _places(rng: np.random.Generator, chance: np.ndarray) -> np.ndarray:
+    found = rng.choice(PLACES, size=len(chance), p=_FOUND)
+    return np.where(rng.random(len(chance)) < chance, found, PLACES - 1)
