@@ -1,0 +1,225 @@
+"""Candidates and their rewards -> preference pairs, faithful to LettinGo or capped.
+
+Faithful: each correct candidate of a user with each wrong one (LettinGo, arXiv 2506.18309, section 3.2.2). A user with
+a correct and b wrong candidates then counts a * b times, and nothing keeps a pair from teaching length. Capped, ours:
+margins above their noise, texts of similar length, a few pairs a user.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from lettingo_features import columns as c
+from lettingo_features.alignment.pair_statistics import PairStatistics, Stages, pair_statistics
+from lettingo_features.alignment.tables import PAIRS
+from lettingo_features.config import Config
+from lettingo_features.errors import DataError
+from lettingo_features.generation.engine import content_id
+from lettingo_features.sql import connect
+
+MarginNoise = Callable[[pa.Table], np.ndarray]
+"""Given chosen_id and rejected_id of each comparison: the standard error of its margin, float64 (n,)."""
+
+
+class PairConfig(Config):
+    """Which comparisons become pairs. The fields from ``max_per_user`` on shape the capped mode alone."""
+
+    mode: Literal["faithful", "capped"] = "capped"
+    """``faithful`` needs rewards with ``correct``, that is the sentiment judge's."""
+    max_per_user: int = Field(default=4, ge=1)
+    """Pairs of one user at most, so that none outvotes the others; LettinGo's Table 1 has four to five on average."""
+    noise_factor: float = Field(default=1.0, ge=0)
+    """A margin must exceed so many of its standard errors; 0 takes every difference."""
+    min_margin: float = Field(default=0.0, ge=0)
+    """And so much in units of the reward, for judges with one target, whose noise nobody knows."""
+    length_ratio: float | None = Field(default=1.5, ge=1)
+    """Words of the longer text at most so many times those of the shorter: DPO likes to learn length. None: any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Preference pairs of one run and how they came about."""
+
+    rows: pa.Table
+    """Schema `tables.PAIRS`, ordered by user, then as picked."""
+    statistics: PairStatistics
+
+
+def preference_pairs(
+    candidates: pa.Table,
+    rewards: pa.Table,
+    prompts: pa.Table,
+    config: PairConfig | None = None,
+    margin_noise: MarginNoise | None = None,
+) -> Pairs:
+    """Pairs of texts of one user, the better one chosen. The order of the rows given changes nothing.
+
+    Of candidates with the same text the one with the smallest id stands for all. Capped mode takes, for each user, the
+    largest margin among the comparisons whose texts were used least so far, until ``max_per_user`` are picked.
+
+    Parameters
+    ----------
+    candidates, rewards, prompts
+        Schemas `tables.CANDIDATES`, `tables.REWARDS` of one judge, and `tables.PROMPTS` with one row a user: what is
+        trained on is the prompt's window, whichever window an imported candidate saw.
+    margin_noise
+        Standard error of each margin. Without it ``sqrt(noise_a^2 + noise_b^2)``: too large where both texts were
+        judged on the same targets, since what is hard about a target cancels.
+
+    Raises
+    ------
+    DataError
+        Rewards of several judges, twice the same candidate, or a value that is not finite; faithful mode without
+        ``correct``; a user with two prompts.
+    """
+    config = config or PairConfig()
+    _check(candidates, rewards, prompts, config)
+    judged = _judged(candidates, rewards)
+    compared = _comparisons(judged, config)
+    noise = pc.sqrt(pc.add(_square(compared["chosen_noise"]), _square(compared["rejected_noise"])))
+    if margin_noise is not None and len(compared):
+        noise = pa.array(np.asarray(margin_noise(compared.select(["chosen_id", "rejected_id"])), np.float64))
+    compared = compared.append_column("noise", noise)
+    asked = compared.filter(pc.is_in(compared[c.USER_ID], prompts[c.USER_ID].combine_chunks()))
+    above = _above_noise(asked, config)
+    matched = _length_matched(above, config)
+    kept = matched if config.mode == "faithful" else _picked(matched, config.max_per_user)
+    rows = _rows(kept, prompts)
+    stages = Stages(candidates, judged, compared, asked, above, matched)
+    return Pairs(rows, pair_statistics(stages, rows, config.mode))
+
+
+def shuffled(pairs: pa.Table, seed: int) -> pa.Table:
+    """``pairs`` with chosen and rejected swapped in a random half: the negative control, which teaches nothing.
+
+    A swapped row carries its texts' own values, so its margin is negative. Which rows are swapped follows from ``seed``
+    and each pair's id, not from the order.
+    """
+    coins = [int(content_id(str(seed), pair_id)[:8], 16) & 1 for pair_id in pairs["pair_id"].to_pylist()]
+    swap = pa.array(coins, pa.int64()).cast(pa.bool_())
+    columns = {name: pairs[name] for name in pairs.schema.names}
+    for name in [name for name in columns if name.startswith("chosen")]:
+        other = name.replace("chosen", "rejected")
+        mine, theirs = columns[name], columns[other]
+        columns[name], columns[other] = pc.if_else(swap, theirs, mine), pc.if_else(swap, mine, theirs)
+    columns["margin"] = pc.subtract(columns["chosen_value"], columns["rejected_value"])
+    columns["pair_id"] = _pair_ids(columns["prompt"], columns["chosen"], columns["rejected"])
+    return pa.table(columns, schema=PAIRS)
+
+
+def _check(candidates: pa.Table, rewards: pa.Table, prompts: pa.Table, config: PairConfig) -> None:
+    judges = pc.unique(rewards["reward"]).to_pylist()
+    if len(judges) > 1:
+        raise DataError(f"Rewards of {len(judges)} judges in one table: make the pairs of each judge on their own.")
+    for table, name, what in (
+        (candidates, "candidate_id", "Candidates"),
+        (rewards, "candidate_id", "Rewards"),
+        (prompts, c.USER_ID, "Prompts"),
+    ):
+        n_twice = len(table) - pc.count_distinct(table[name]).as_py()
+        if n_twice:
+            raise DataError(f"{what}: {n_twice:,} of {len(table):,} rows repeat a {name}. Each may occur once.")
+    for name in ("value", "noise"):
+        n_bad = len(rewards) - (pc.sum(pc.is_finite(rewards[name])).as_py() or 0)
+        if n_bad:
+            raise DataError(f"Rewards: {n_bad:,} of {len(rewards):,} have no finite {name}. Leave those rows out.")
+    if config.mode == "faithful" and rewards["correct"].null_count:
+        raise DataError(
+            f"Faithful pairs need 'correct', which {rewards['correct'].null_count:,} of {len(rewards):,} rewards lack. "
+            "Use the sentiment judge, or the capped mode."
+        )
+
+
+def _judged(candidates: pa.Table, rewards: pa.Table) -> pa.Table:
+    """Candidates with a reward, one per distinct text of a user."""
+    connection = connect(threads=1)
+    connection.register("candidates", candidates)
+    connection.register("rewards", rewards)
+    return connection.sql(
+        """
+        SELECT c.user_id, c.candidate_id, c.generator, c.text, c.n_words, r.reward, r.value, r.noise, r.correct,
+            count(*) OVER (PARTITION BY c.user_id, c.text) AS n_same
+        FROM candidates c JOIN rewards r USING (candidate_id)
+        QUALIFY row_number() OVER (PARTITION BY c.user_id, c.text ORDER BY c.candidate_id) = 1
+        ORDER BY c.user_id, c.candidate_id
+        """
+    ).to_arrow_table()
+
+
+def _comparisons(judged: pa.Table, config: PairConfig) -> pa.Table:
+    """Each two texts of a user of which one is better: correct against wrong, or by value."""
+    better = "a.correct AND NOT b.correct" if config.mode == "faithful" else "a.value > b.value"
+    sides = ", ".join(
+        f"{side}.{column} AS {name}_{alias}"
+        for side, name in (("a", "chosen"), ("b", "rejected"))
+        for column, alias in (("candidate_id", "id"), ("generator", "generator"), ("n_words", "words"))
+    )
+    connection = connect(threads=1)
+    connection.register("judged", judged)
+    return connection.sql(
+        f"""
+        SELECT user_id, a.reward, a.text AS chosen, b.text AS rejected, {sides}, a.value AS chosen_value,
+            b.value AS rejected_value, a.noise AS chosen_noise, b.noise AS rejected_noise, a.value - b.value AS margin
+        FROM judged a JOIN judged b USING (user_id) WHERE {better}
+        ORDER BY user_id, margin DESC, chosen_id, rejected_id
+        """
+    ).to_arrow_table()
+
+
+def _above_noise(compared: pa.Table, config: PairConfig) -> pa.Table:
+    if config.mode == "faithful":
+        return compared
+    margin = compared["margin"]
+    above = pc.and_(
+        pc.greater(margin, pc.multiply(compared["noise"], config.noise_factor)), pc.greater(margin, config.min_margin)
+    )
+    return compared.filter(above)
+
+
+def _length_matched(compared: pa.Table, config: PairConfig) -> pa.Table:
+    if config.mode == "faithful" or config.length_ratio is None:
+        return compared
+    words = [compared["chosen_words"], compared["rejected_words"]]
+    shorter, longer = pc.min_element_wise(*words), pc.max_element_wise(*words)
+    return compared.filter(pc.less_equal(longer, pc.multiply(pc.cast(shorter, pa.float64()), config.length_ratio)))
+
+
+def _picked(compared: pa.Table, most: int) -> pa.Table:
+    """At most ``most`` rows a user; ``compared`` is ordered by user and falling margin."""
+    chosen, rejected = compared["chosen_id"].to_pylist(), compared["rejected_id"].to_pylist()
+    users = compared[c.USER_ID].to_pylist()
+    picked: list[int] = []
+    for _, rows in groupby(range(len(users)), key=users.__getitem__):
+        left = list(rows)
+        used: Counter[str] = Counter()
+        for _ in range(min(most, len(left))):
+            row = min(left, key=lambda row: used[chosen[row]] + used[rejected[row]])  # the first of the least used
+            left.remove(row)
+            picked.append(row)
+            used.update((chosen[row], rejected[row]))
+    return compared.take(pa.array(picked, pa.int64()))
+
+
+def _rows(kept: pa.Table, prompts: pa.Table) -> pa.Table:
+    asked = prompts.take(pc.index_in(kept[c.USER_ID], prompts[c.USER_ID].combine_chunks()))
+    columns = {name: kept[name] for name in PAIRS.names if name in kept.schema.names}
+    columns |= {name: asked[name] for name in (c.CUTOFF, c.WINDOW_DIGEST, "prompt")}
+    columns["pair_id"] = _pair_ids(columns["prompt"], columns["chosen"], columns["rejected"])
+    return pa.table([columns[name] for name in PAIRS.names], schema=PAIRS)
+
+
+def _pair_ids(*texts: pa.ChunkedArray) -> pa.Array:
+    return pa.array(map(content_id, *(column.to_pylist() for column in texts)), pa.string())
+
+
+def _square(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.multiply(column, column)
