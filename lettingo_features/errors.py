@@ -14,6 +14,7 @@
     │   └── EncoderMismatchError  vectors of one encoder met a view of another
     ├── DatabaseError             a database of this project does not answer, or a newer version made it
     │   └── LedgerError           the ledger of model calls or its stored answers cannot be read or written
+    ├── ReleaseError              a release cannot change its state as asked
     └── ServingError              the online store or its server did not answer as it must
 """
 
@@ -69,6 +70,10 @@ class DatabaseError(LettingoError):
 
 class LedgerError(DatabaseError):
     """The ledger of model calls or its stored answers cannot be read or written."""
+
+
+class ReleaseError(LettingoError):
+    """A release cannot change its state as asked."""
 
 
 class ServingError(LettingoError):

@@ -1,4 +1,4 @@
-"""SQL tables of the alignment loop: what each release was trained on, down to users, windows and rewards.
+"""SQL tables of the alignment loop: releases, and what each was trained on down to users, windows and rewards.
 
 What changes here changes in a new file of ``migrations/versions`` and in ``SCHEMA.revision``.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from sqlalchemy import (
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     MetaData,
     String,
@@ -26,7 +28,7 @@ SCHEMA = Schema(
     noun="alignment database",
     migrations="lettingo_features.alignment:migrations",
     version_table="alignment_version",
-    revision="0001",
+    revision="0002",
     error=DatabaseError,
     if_damaged="Restore it from a backup.",
     go_on="Then run again: each step finds what it has stored.",
@@ -108,4 +110,71 @@ pairs = Table(
         ["alignment_rewards.run", "alignment_rewards.candidate_id", "alignment_rewards.reward"],
         name="alignment_pairs_rejected",
     ),
+)
+
+CANDIDATE, PROMOTING, CHAMPION = "candidate", "promoting", "champion"
+RETIRED, ABANDONED, REJECTED = "retired", "abandoned", "rejected"
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("name", String, primary_key=True),  # v2: the suffix of its views and services
+    Column("state", String(9), nullable=False),
+    Column("generator_id", String(64)),  # of its warm generator; NULL until its first profile is written
+    Column("model", String),  # directory or id; NULL where the release was built before it was registered
+    Column("revision", String(64)),  # content hash of the model's files
+    Column("adapter", String),  # the content-hash name under which its adapter is served
+    Column("prompt", String),
+    Column("writer", String),  # how the command line was told to write, as JSON
+    Column("settings", String),  # windows, style and encoder, as JSON
+    Column("parent", String),  # the release whose generator it was trained from
+    Column("replaced", String, ForeignKey("releases.name")),  # the champion that it took over from: rollback's goal
+    Column("verdict", String),  # of the gate, as JSON
+    Column("plan", String),  # of the promotion under way or done last, as JSON
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("created_by", String, nullable=False),
+    CheckConstraint(
+        "state IN ('candidate', 'promoting', 'champion', 'retired', 'abandoned', 'rejected')", name="releases_state"
+    ),
+)
+# At most one champion and one promotion, whatever code runs where.
+for _state in (CHAMPION, PROMOTING):
+    _only = releases.c.state == _state
+    Index(f"releases_one_{_state}", releases.c.state, unique=True, sqlite_where=_only, postgresql_where=_only)
+
+release_steps = Table(  # finished steps of a promotion; they go when a new one is planned
+    "release_steps",
+    metadata,
+    Column("release", String, ForeignKey("releases.name"), primary_key=True),
+    Column("step", String, primary_key=True),
+    Column("facts", String, nullable=False),  # as JSON
+    Column("finished_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+release_flips = Table(  # who was champion when, and why
+    "release_flips",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(8), nullable=False),  # adopt, promote, rollback
+    Column("from_release", String),
+    Column("to_release", String, ForeignKey("releases.name"), nullable=False),
+    Column("why", String, nullable=False),
+    Column("who", String, nullable=False),
+    Column("flipped_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("published_at", DateTime(timezone=True)),  # when the alias services followed
+)
+
+promoters = Table(  # at most one row: who promotes now, or died doing so
+    "release_promoters",
+    metadata,
+    Column("slot", Integer, primary_key=True),
+    Column("id", String(32), nullable=False),
+    Column("release", String, nullable=False),
+    Column("who", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("lock_file", String, nullable=False),  # locked while its holder lives, for those of the same host
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("heartbeat_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint("slot = 1", name="release_promoters_slot"),
 )
