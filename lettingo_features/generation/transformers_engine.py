@@ -122,7 +122,7 @@ class TransformersEngine:
             A prompt exceeds `prompt_budget`.
         """
         ids = self.frame.prompts(prompts)
-        for rows in _equal_length_batches([len(row) for row in ids], self.config.batch_size):
+        for rows in equal_length_batches([len(row) for row in ids], self.config.batch_size):
             start = monotonic()
             answers = self._decode([ids[row] for row in rows], [streams[row] for row in rows])
             seconds = monotonic() - start
@@ -141,7 +141,7 @@ class TransformersEngine:
 
         limit = self.config.max_new_tokens
         noise = [np.random.Generator(np.random.Philox(stream)) for stream in streams]
-        inputs, mask, positions = _left_padded(ids)
+        inputs, mask, positions = left_padded(ids)
         matchers = self._grammar.rows(len(ids)) if self._grammar else []
         cache = new_cache(self.model.config, room=limit)
         alive, ended = torch.arange(len(ids)), torch.zeros(len(ids), dtype=torch.bool)  # of the rows still in the batch
@@ -238,10 +238,10 @@ def _load(config: TransformersConfig) -> tuple[Any, Any]:
     return tokenizer, model.eval()
 
 
-def _equal_length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+def equal_length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     """Yield row numbers in batches of at most ``batch_size``, by length; where half a batch has one length, only that.
 
-    >>> list(_equal_length_batches([5, 7, 5, 9, 5], 4))
+    >>> list(equal_length_batches([5, 7, 5, 9, 5], 4))
     [[0, 2, 4], [1, 3]]
     """
     order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
@@ -256,7 +256,7 @@ def _equal_length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[l
         yield batch
 
 
-def _left_padded(ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+def left_padded(ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """(B, L) ids, (B, L) mask or None where no row needs padding, (B, L) positions."""
     import torch
 

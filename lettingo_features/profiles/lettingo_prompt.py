@@ -43,7 +43,8 @@ TITLE_CHARS, CATEGORY_CHARS, CATEGORIES = 100, 40, 4
 categories of one item."""
 _CACHED_ITEMS = 65_536  # popular items recur over users
 _CACHED_CHARS = 512  # of raw text, the cache's key: one that is longer is junk, and not kept
-_DELIMITERS = str.maketrans({'"': "'", "\\": "/", "{": "(", "}": ")"})
+DELIMITERS = str.maketrans({'"': "'", "\\": "/", "{": "(", "}": ")"})
+"""What delimits JSON, and what stands in its place in a field of text."""
 _CLAIMS = "lettingo-claims-1"
 
 
@@ -177,7 +178,7 @@ def _item_fields(rows: pa.StructArray) -> pa.Array:
 
 
 def _field(text: str, max_chars: int) -> str:
-    return clean(text, max_chars).translate(_DELIMITERS)
+    return clean(text, max_chars).translate(DELIMITERS)
 
 
 def _template(version: str) -> str:

@@ -12,7 +12,7 @@ from lettingo_features.errors import ConfigError, ModelError
 from lettingo_features.generation.transformers_engine import (
     TransformersConfig,
     TransformersEngine,
-    _equal_length_batches,
+    equal_length_batches,
 )
 from lettingo_features.generation.worker_pool import WorkerPool
 from lettingo_features.profiles.corpus import STYLES, held_out_summaries
@@ -96,8 +96,8 @@ LENGTHS = [  # prompt lengths, batch size, batches of row numbers
 
 
 @pytest.mark.parametrize(("lengths", "size", "expected"), LENGTHS)
-def test_equal_length_batches(lengths: list[int], size: int, expected: list[list[int]]) -> None:
-    assert list(_equal_length_batches(lengths, size)) == expected
+def testequal_length_batches(lengths: list[int], size: int, expected: list[list[int]]) -> None:
+    assert list(equal_length_batches(lengths, size)) == expected
 
 
 def test_unreadable_model_is_one_paragraph(tmp_path: Path) -> None:
