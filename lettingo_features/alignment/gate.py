@@ -184,7 +184,9 @@ def _comparisons(metrics: Sequence[PairedMetric], config: GateConfig) -> tuple[C
 def _p_value(differences: np.ndarray, config: GateConfig) -> float:
     # A difference of 0 is 0 under either sign: without these users the test is the same, faster, and sooner exact.
     changed = differences[differences != 0]
-    return paired_p_value(changed, config.permutations, config.seed) if len(changed) else 1.0
+    if len(changed) < 2:  # one sign is as extreme as the other
+        return 1.0
+    return paired_p_value(changed, config.permutations, config.seed)
 
 
 def _comparison(

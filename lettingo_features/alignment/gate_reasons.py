@@ -55,7 +55,7 @@ def _gain(found: Comparison) -> tuple[bool, str]:
     if found.interval[1] < found.minimum:
         return False, (
             f"{found.metric} rises, but by too little: {found.figures()}; the interval ends below the minimum effect, "
-            f"{found.minimum:.3g}. More users will hardly change that."
+            f"{found.minimum:.3g}: more users will hardly help."
         )
     below = ""
     if found.difference < found.minimum:
@@ -72,7 +72,7 @@ def _no_gain(found: Comparison, power: float) -> str:
             f"{found.fewest_changed} can show anything: {bring}."
         )
     if found.interval[1] < found.minimum:
-        return f"{shown} The interval ends below the minimum effect, {found.minimum:.3g}. More users will hardly change that."
+        return f"{shown} The interval ends below the minimum effect, {found.minimum:.3g}: more users will hardly help."
     chance = (
         f"{shown} With {found.n_users:,} users a gain of the minimum effect, {found.minimum:.3g}, is found with "
         f"{found.power:.0%} probability"

@@ -7,9 +7,14 @@ users' items only. A gain replaces the candidate's place by a good one for a sha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from lettingo_features.alignment.gate import PairedMetric
+from lettingo_features.alignment.gate import GateConfig, MinimumEffect, PairedMetric, decide
+from lettingo_features.alignment.verdict import Verdict
+
+World = Callable[[np.random.Generator, int, float], list[PairedMetric]]
 
 PLACES = 21  # 0 is the first place, 20 is none of the twenty
 _PLACE = np.arange(PLACES)
@@ -40,6 +45,38 @@ def heavy(rng: np.random.Generator, n_users: int, gain: float = 0.0) -> list[Pai
     released = rng.normal(-3.0, 1.0, size=n_users)
     noise = rng.standard_t(3, size=n_users) * (rng.random(n_users) < 0.75)
     return [PairedMetric("log-likelihood", released + 0.2 * noise + gain, released)]
+
+
+def identical(rng: np.random.Generator, n_users: int, gain: float = 0.0) -> list[PairedMetric]:
+    """Two generators that write the same texts, but for one user in a hundred."""
+    noise = rng.normal(size=n_users) * (rng.random(n_users) < 0.01)
+    released = rng.random(n_users)
+    return [PairedMetric("nDCG@10", released + noise + gain, released)]
+
+
+def gates(
+    world: World,
+    n_users: int,
+    gain: float,
+    minimum: float,
+    n_gates: int,
+    n_metrics: int,
+    seed: int,
+    pilot: bool = False,
+) -> list[Verdict]:
+    """Verdicts on independent users; with ``pilot`` a first gate on ``n_users`` only says how many the second needs."""
+    verdicts = []
+    for number in range(n_gates):
+        config = GateConfig(
+            permutations=499, resamples=300, minimum_effect=MinimumEffect(absolute=minimum), seed=number
+        )
+        rng = np.random.default_rng([seed, number])
+        size = n_users
+        if pilot:
+            needed = decide(world(rng, n_users, gain)[:n_metrics], config=config).comparisons[0].users_needed
+            size = n_users if needed is None else needed
+        verdicts.append(decide(world(rng, size, gain)[:n_metrics], config=config))
+    return verdicts
 
 
 def _places(rng: np.random.Generator, chance: np.ndarray) -> np.ndarray:

@@ -64,11 +64,7 @@ def test_each_limit_includes_its_end_and_only_its_own_guardrail_breaks(name, hel
 
 @pytest.mark.parametrize(
     ("limit", "name"),
-    zip(
-        ("coverage_drop", "cold_coverage_drop", "length_ratio", "unsupported_rise", "lint_rise", "cost_ratio"),
-        NAMES,
-        strict=False,
-    ),
+    list(zip(GuardrailLimits.model_fields, NAMES, strict=True)),
 )
 def test_a_guardrail_can_be_turned_off(limit, name):
     assert name not in states(RELEASED, **{limit: None})
