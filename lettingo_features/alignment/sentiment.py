@@ -154,7 +154,7 @@ def trivial_answers(interactions: pa.Table, users: pa.Table, scale: SentimentSca
     ratings = interactions[c.RATING].filter(kept).to_numpy().astype(np.float64)
     of = user.filter(kept).to_numpy()
     n = len(users)
-    counts = np.bincount(of * len(CLASSES) + scale.classes(ratings), minlength=n * len(CLASSES)).reshape(n, -1)
+    counts = np.bincount(of * len(CLASSES) + scale.classes(ratings), minlength=n * len(CLASSES)).reshape(n, len(CLASSES))
     overall = counts.sum(0)
     majority = np.full(n, overall.argmax())
     seen = counts.sum(1)
