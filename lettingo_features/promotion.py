@@ -67,7 +67,7 @@ def promote(
         record, champion = registry.get(name), registry.champion()
         if record.state == CHAMPION:
             publish_served(registry, home, publish)
-            return Promotion(None, registry.steps(name))
+            return Promotion(None, _in_order(registry.steps(name), steps))
         why = _why(record, forced)
         goes_on = record.state == PROMOTING and record.plan.champion == (champion and champion.name)
         registry.begin(name, record.plan if goes_on and not replan else plan(champion, why), promoter)
@@ -77,7 +77,7 @@ def promote(
                 registry.finish_step(name, step, run(record, record.plan), promoter)
         flip = registry.flip(name, promoter, who)
     publish_served(registry, home, publish)
-    return Promotion(flip, registry.steps(name))
+    return Promotion(flip, _in_order(registry.steps(name), steps))
 
 
 def roll_back(registry: ReleaseRegistry, home: Home, publish: Callable[[], None], why: str, who: str) -> Flip:
@@ -122,6 +122,10 @@ def publish_served(registry: ReleaseRegistry, home: Home, publish: Callable[[], 
             publish()
     if decided[1] is not None:
         registry.note_published(decided[1])
+
+
+def _in_order(done: dict[str, Any], steps: Mapping[str, Step]) -> dict[str, Any]:
+    return {step: done[step] for step in steps if step in done}
 
 
 def lock_file(home: Home):

@@ -91,7 +91,7 @@ def _enter(database: Database, promoter: str, release: str, who: str, lock_file:
         ):
             connection.execute(sa.delete(promoters).where(promoters.c.id == found.id))
         insert = database.insert(promoters).values(**row, host=host, pid=os.getpid())
-        entered = connection.execute(insert.on_conflict_do_nothing()).rowcount == 1
+        entered = connection.execute(insert.on_conflict_do_nothing().returning(promoters.c.id)).scalar() is not None
     if not entered:
         raise ReleaseError(_taken(database))
 

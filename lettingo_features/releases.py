@@ -46,8 +46,8 @@ from lettingo_features.release_records import (
     as_release,
 )
 
-IDENTITY = ("model", "revision", "adapter", "prompt", "writer", "settings")
-"""Columns that may not change once a name is registered: a version is a name."""
+IDENTITY = ("model", "revision", "adapter", "prompt", "settings")
+"""Columns that may not change once they are known: a version is a name."""
 
 
 class ReleaseRegistry:
@@ -88,7 +88,13 @@ class ReleaseRegistry:
             return {row.step: json.loads(row.facts) for row in connection.execute(query)}
 
     def register(
-        self, name: str, identity: dict[str, Any], who: str, parent: str | None = None, verdict: dict | None = None
+        self,
+        name: str,
+        identity: dict[str, Any],
+        writer: dict[str, Any],
+        who: str,
+        parent: str | None = None,
+        verdict: dict[str, Any] | None = None,
     ) -> GeneratorRelease:
         """Add a candidate, or require that the name stands for the same generator; keep ``verdict`` where one is given.
 
@@ -96,6 +102,8 @@ class ReleaseRegistry:
         ----------
         identity
             Values of `IDENTITY`.
+        writer
+            How to write with it from here on: may change, as a server may move.
         verdict
             Of the gate, with ``decision``: promote, hold or reject. A later one replaces it while the release is
             neither champion nor on its way.
@@ -110,17 +118,19 @@ class ReleaseRegistry:
         with self.database.writing() as connection:
             known = connection.execute(sa.select(releases).where(releases.c.name == name)).one_or_none()
             if known is None:
-                values = told | {"name": name, "state": CANDIDATE, "parent": parent, "created_by": who}
+                values = {"name": name, "state": CANDIDATE, "parent": parent, "created_by": who}
                 connection.execute(sa.insert(releases).values(**values))
-            else:
+            elif known.settings is not None:  # else it was adopted: what it is has not been told yet
                 changed = sorted(key for key in IDENTITY if getattr(known, key) != told[key])
                 if changed:
                     raise ReleaseError(
                         f"The release {name} is registered as another generator: {', '.join(changed)} differ. A "
                         "version is a name: choose a new one."
                     )
-                if known.state == ABANDONED:
-                    _set(connection, name, ABANDONED, state=CANDIDATE)
+            told_now = sa.update(releases).where(releases.c.name == name).values(**told, writer=_dumped(writer))
+            connection.execute(told_now)
+            if known is not None and known.state == ABANDONED:
+                _set(connection, name, ABANDONED, state=CANDIDATE)
             if verdict is not None:
                 _judge(connection, name, verdict)
             return _get(connection, name)

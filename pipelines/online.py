@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -17,15 +18,22 @@ SERVED_VIEWS = (
 SERVICES = ("ranker_baseline_v1", "ranker_profile_v1", "profile_text_v1")
 
 
-def run_materialize(home, until: datetime) -> None:
-    """``feast -c feature_repo materialize-incremental UNTIL`` for every served view, under a run record."""
+def run_materialize(home, until: datetime, views: Sequence[str] = SERVED_VIEWS, since: datetime | None = None) -> None:
+    """``feast -c feature_repo materialize-incremental UNTIL`` for ``views``, under a run record.
+
+    With ``since`` it is ``materialize SINCE UNTIL``: all rows of that time once more, and so also rows of a cutoff
+    before the latest incremental run, which that would leave out.
+    """
     from lettingo_features.runs import run_record
     from pipelines.store import feast
 
-    end = until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    views = [argument for view in SERVED_VIEWS for argument in ("--views", view)]
-    with run_record(home, "materialize", {"until": end, "views": SERVED_VIEWS}):
-        feast(home, "materialize-incremental", *views, end)
+    start, end = (at and at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S") for at in (since, until))
+    named = [argument for view in views for argument in ("--views", view)]
+    with run_record(home, "materialize", {"since": start, "until": end, "views": views}):
+        if start is None:
+            feast(home, "materialize-incremental", *named, end)
+        else:
+            feast(home, "materialize", *named, start, end)
 
 
 def run_consistency(home, store, url: str, as_of: datetime, entities: int = 200, seed: int = 0) -> dict[str, dict]:

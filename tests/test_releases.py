@@ -20,7 +20,8 @@ __all__ = ["database_url", "postgres_database", "postgres_url"]
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PASSED = {"decision": "promote", "reasons": ["nDCG@10 is 0.02 higher"]}
-MODEL = {"model": "models/a", "revision": "a" * 64, "prompt": "rows-1", "writer": {"seed": 0}}
+MODEL = {"model": "models/a", "revision": "a" * 64, "prompt": "rows-1", "settings": {"encoder": "e"}}
+WRITER = {"base_url": "http://a"}
 
 
 @pytest.fixture
@@ -46,13 +47,15 @@ def states(registry: ReleaseRegistry) -> dict[str, str]:
 
 
 def test_a_name_stands_for_one_generator(registry):
-    made = registry.register("v2", MODEL, "ann", parent="v1", verdict=PASSED)
-    assert (made.state, made.parent, made.decision, made.writer) == ("candidate", "v1", "promote", {"seed": 0})
-    assert registry.register("v2", MODEL, "bob") == made  # again: no change
+    made = registry.register("v2", MODEL, WRITER, "ann", parent="v1", verdict=PASSED)
+    assert (made.state, made.parent, made.decision, made.writer) == ("candidate", "v1", "promote", WRITER)
+    assert registry.register("v2", MODEL, WRITER, "bob") == made  # again: no change
+    moved = registry.register("v2", MODEL, {"base_url": "http://b"}, "bob")
+    assert (moved.writer, moved.verdict) == ({"base_url": "http://b"}, PASSED)
     with pytest.raises(ReleaseError, match="registered as another generator: revision differ"):
-        registry.register("v2", MODEL | {"revision": "b" * 64}, "ann")
+        registry.register("v2", MODEL | {"revision": "b" * 64}, WRITER, "ann")
     with pytest.raises(ReleaseError, match="No release may be called champion"):
-        registry.register("champion", MODEL, "ann")
+        registry.register("champion", MODEL, WRITER, "ann")
     with pytest.raises(ReleaseError, match=r"No release v9 is registered \(known: v2\)"):
         registry.get("v9")
 
@@ -66,26 +69,29 @@ VERDICTS = [  # told, one after the other       state after each
 
 @pytest.mark.parametrize(("told", "after"), VERDICTS)
 def test_verdicts(registry, told, after):
-    found = [registry.register("v2", MODEL, "ann", verdict={"decision": each}).state for each in told]
+    found = [registry.register("v2", MODEL, WRITER, "ann", verdict={"decision": each}).state for each in told]
     assert found == after
 
 
 def test_a_verdict_that_says_none_of_the_three(registry):
     with pytest.raises(ReleaseError, match="says 'maybe'"):
-        registry.register("v2", MODEL, "ann", verdict={"decision": "maybe"})
+        registry.register("v2", MODEL, WRITER, "ann", verdict={"decision": "maybe"})
 
 
 def test_the_first_champion_is_adopted_once(registry):
     assert registry.champion() is None
     assert registry.adopt("v1", "g1", "ann").state == "champion"
     assert registry.adopt("v0", "g0", "ann").name == "v1"
+    assert registry.register("v1", MODEL, WRITER, "ann").state == "champion"  # what it is may be told later, once
+    with pytest.raises(ReleaseError, match="model differ"):
+        registry.register("v1", MODEL | {"model": "other"}, WRITER, "ann")
     assert [(flip.kind, flip.to_release) for flip in registry.history()] == [("adopt", "v1")]
 
 
 def test_promotions_and_rollbacks_are_a_stack(registry, tmp_path):
     registry.adopt("v1", "g1", "ann")
     for name in ("v2", "v3"):
-        registry.register(name, MODEL | {"revision": name}, "ann")
+        registry.register(name, MODEL | {"revision": name}, WRITER, "ann")
         promote(registry, name, tmp_path)
     assert states(registry) == {"v1": "retired", "v2": "retired", "v3": "champion"}
     for champion in ("v2", "v1"):
@@ -103,7 +109,7 @@ def test_promotions_and_rollbacks_are_a_stack(registry, tmp_path):
 def test_a_rollback_that_was_interrupted_is_finished_not_repeated(registry, tmp_path):
     registry.adopt("v1", "g1", "ann")
     for name in ("v2", "v3"):
-        registry.register(name, MODEL | {"revision": name}, "ann")
+        registry.register(name, MODEL | {"revision": name}, WRITER, "ann")
         promote(registry, name, tmp_path)
     first = registry.roll_back("", "ann")  # killed here: the alias services do not follow
     assert registry.roll_back("", "ann") == first
@@ -112,7 +118,7 @@ def test_a_rollback_that_was_interrupted_is_finished_not_repeated(registry, tmp_
 
 def test_the_database_itself_allows_one_champion_and_one_promotion(registry):
     registry.adopt("v1", "g1", "ann")
-    registry.register("v2", MODEL, "ann")
+    registry.register("v2", MODEL, WRITER, "ann")
     for state in ("champion", "promoting"):
         with pytest.raises(DatabaseError), registry.database.writing() as connection:
             connection.execute(sa.update(releases).values(state=state))
@@ -121,7 +127,7 @@ def test_the_database_itself_allows_one_champion_and_one_promotion(registry):
 def test_the_champion_changes_during_a_promotion(registry, tmp_path):
     registry.adopt("v1", "g1", "ann")
     for name in ("v2", "v3"):
-        registry.register(name, MODEL | {"revision": name}, "ann")
+        registry.register(name, MODEL | {"revision": name}, WRITER, "ann")
     promote(registry, "v2", tmp_path)
     with promotion_lock(registry.database, tmp_path / "lock", "v3", "ann") as me:
         registry.begin("v3", plan("v2"), me)
@@ -134,7 +140,7 @@ def test_the_champion_changes_during_a_promotion(registry, tmp_path):
 def test_an_interrupted_promotion_is_finished_or_undone_before_another(registry, tmp_path):
     registry.adopt("v1", "g1", "ann")
     for name in ("v2", "v3"):
-        registry.register(name, MODEL | {"revision": name}, "ann")
+        registry.register(name, MODEL | {"revision": name}, WRITER, "ann")
     with promotion_lock(registry.database, tmp_path / "lock", "v2", "ann") as me:
         registry.begin("v2", plan("v1"), me)
         registry.finish_step("v2", "backfill", {"rows": 3}, me)
@@ -146,12 +152,12 @@ def test_an_interrupted_promotion_is_finished_or_undone_before_another(registry,
         assert registry.steps("v2") == {}
     assert registry.abandon("v2") == "abandoned"
     assert registry.served()[0] == Served("v1", ("v2",))
-    assert registry.register("v2", MODEL | {"revision": "v2"}, "ann").state == "candidate"
+    assert registry.register("v2", MODEL | {"revision": "v2"}, WRITER, "ann").state == "candidate"
 
 
 def test_what_cannot_be_abandoned(registry, tmp_path):
     registry.adopt("v1", "g1", "ann")
-    registry.register("v2", MODEL, "ann")
+    registry.register("v2", MODEL, WRITER, "ann")
     promote(registry, "v2", tmp_path)
     with pytest.raises(ReleaseError, match="v2 is champion"):
         registry.abandon("v2")
@@ -201,7 +207,7 @@ def test_two_threads_at_once_one_wins(registry, tmp_path):
 
 
 def test_a_dead_holder_is_taken_over(registry, tmp_path):
-    registry.register("v2", MODEL, "ann")
+    registry.register("v2", MODEL, WRITER, "ann")
     with promotion_lock(registry.database, tmp_path / "lock", "v2", "ann") as me:
         with registry.database.writing() as connection:  # as after kill -9 of an earlier one: its row stays
             connection.execute(sa.update(promoters).values(id="dead"))
@@ -221,7 +227,7 @@ def test_a_silent_holder_of_another_host_is_taken_over_after_its_lease(registry,
 
 
 def test_a_generator_does_not_change_under_one_name(registry):
-    registry.register("v2", MODEL, "ann")
+    registry.register("v2", MODEL, WRITER, "ann")
     for _ in range(2):
         registry.know_generator("v2", "g" * 64)
     with pytest.raises(ReleaseError, match="written by generator gggggggggggggggg, now by hhhhhhhhhhhhhhhh"):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lettingo_features.champion import ALIAS
 from lettingo_features.errors import ConfigError
 from lettingo_features.home import Home
 
@@ -36,6 +37,11 @@ class Release:
             yield
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What it was built with; empty before its first build."""
+        return dict(self._facts)
+
+    @property
     def rating_max(self) -> float | None:
         """Top of the rating scale that the release reads; None before its first build."""
         return self._facts.get("rating_max")
@@ -46,8 +52,10 @@ class Release:
         Raises
         ------
         ConfigError
-            The release was built with another identity.
+            The release was built with another identity, or its name is reserved.
         """
+        if self.name == ALIAS:
+            raise ConfigError(f"No release may be called {ALIAS}: the alias services have that name. Choose another.")
         if not self._facts:
             self._write({**identity, "rating_max": rating_max(), "finished": []})
         changed = sorted(key for key in identity if identity[key] != self._facts.get(key))
