@@ -141,7 +141,7 @@ def target_naming(candidates: pa.Table, targets: pa.Table, seed: int = 0) -> Tar
     from lettingo_features.evaluation.statistics import paired_p_value
 
     names = {
-        user: name
+        user: f" {name} "
         for user, title in zip(targets[c.USER_ID].to_pylist(), targets[c.TITLE].to_pylist(), strict=True)
         if (name := _name(title or ""))
     }
@@ -150,14 +150,21 @@ def target_naming(candidates: pa.Table, targets: pa.Table, seed: int = 0) -> Tar
         if user in names:
             texts.setdefault(user, []).append(f" {_plain(text)} ")
     users = sorted(texts)
+    together = {user: "\n".join(own) for user, own in texts.items()}
+
+    def share(user: str, name: str) -> float:
+        if name not in together[user]:  # nearly always, and ten times as fast as text by text
+            return 0.0
+        return sum(name in text for text in texts[user]) / len(texts[user])
+
     if len(users) < 2:
         return None
-    own = np.array([_share(texts[user], names[user]) for user in users])
+    own = np.array([share(user, names[user]) for user in users])
     circle = np.random.default_rng(seed).permutation(len(users))
     others = np.zeros((min(_CIRCLES, len(users) - 1), len(users)))
     for step, row in enumerate(others, 1):
         for place, user in enumerate(circle):
-            row[user] = _share(texts[users[user]], names[users[circle[(place + step) % len(users)]]])
+            row[user] = share(users[user], names[users[circle[(place + step) % len(users)]]])
     chance = others.mean(0)
     return TargetNaming(
         n_users=len(users),
@@ -225,7 +232,3 @@ def _name(title: str) -> str:
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.casefold()))
-
-
-def _share(texts: list[str], name: str) -> float:
-    return sum(f" {name} " in text for text in texts) / len(texts)

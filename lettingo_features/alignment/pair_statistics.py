@@ -17,7 +17,10 @@ WinMatrix = dict[str, dict[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What was left after each step of `pairs.preference_pairs`; the last four hold one row per comparison."""
+    """What was left after each step of `pairs.preference_pairs`.
+
+    The last four have a row per comparison, whose ``chosen`` and ``rejected`` are rows of ``judged``.
+    """
 
     candidates: pa.Table
     judged: pa.Table
@@ -113,8 +116,8 @@ def pair_statistics(stages: Stages, pairs: pa.Table, mode: str) -> PairStatistic
         margin_noise=_spread(pairs["noise"].to_numpy()),
         word_differences=_spread(differences),
         share_chosen_longer=float(np.mean(differences > 0)) if len(pairs) else None,
-        wins=_wins(stages.compared),
-        pair_wins=_wins(pairs),
+        wins=_wins(*(stages.judged[c.GENERATOR].take(stages.compared[side]) for side in ("chosen", "rejected"))),
+        pair_wins=_wins(pairs["chosen_generator"], pairs["rejected_generator"]),
     )
 
 
@@ -133,12 +136,14 @@ def _dropped_users(stages: Stages) -> dict[str, int]:
         ("one_distinct_text", _users(judged), _users(judged) - set(alone.to_pylist())),
     ]
     left = steps[-1][2]
-    better = _users(stages.compared)
+    better, asked, above, matched = (
+        set(pc.unique(judged[c.USER_ID].take(step["chosen"])).to_pylist())
+        for step in (stages.compared, stages.asked, stages.above, stages.matched)
+    )
     reasons = {name: len(before - after) for name, before, after in steps}
     reasons["all_correct"] = len((left - better) & set(all_correct.to_pylist()))
     reasons["all_wrong"] = len((left - better) & set(all_wrong.to_pylist()))
     reasons["equal_values"] = len(left - better) - reasons["all_correct"] - reasons["all_wrong"]
-    asked, above, matched = map(_users, (stages.asked, stages.above, stages.matched))
     reasons |= {
         "no_prompt": len(better - asked),
         "no_margin_above_noise": len(asked - above),
@@ -151,8 +156,10 @@ def _users(table: pa.Table) -> set[str]:
     return set(pc.unique(table[c.USER_ID]).to_pylist())
 
 
-def _wins(pairs: pa.Table) -> WinMatrix:
-    counted = pairs.group_by(["chosen_generator", "rejected_generator"]).aggregate([([], "count_all")])
+def _wins(winners: pa.ChunkedArray, losers: pa.ChunkedArray) -> WinMatrix:
+    counted = (
+        pa.table({"winner": winners, "loser": losers}).group_by(["winner", "loser"]).aggregate([([], "count_all")])
+    )
     wins: WinMatrix = {}
     for winner, loser, n in sorted(zip(*(column.to_pylist() for column in counted.columns), strict=True)):
         wins.setdefault(winner, {})[loser] = n

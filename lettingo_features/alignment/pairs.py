@@ -30,6 +30,9 @@ MarginNoise = Callable[[pa.Table], np.ndarray]
 """Given chosen_id and rejected_id of each comparison: the standard error of its margin, float64 (n,)."""
 
 
+_SIDES = {"": "text", "_id": "candidate_id", "_generator": "generator", "_value": "value", "_words": "n_words"}
+
+
 class PairConfig(Config):
     """Which comparisons become pairs. The fields from ``max_per_user`` on shape the capped mode alone."""
 
@@ -84,16 +87,12 @@ def preference_pairs(
     config = config or PairConfig()
     _check(candidates, rewards, prompts, config)
     judged = _judged(candidates, rewards)
-    compared = _comparisons(judged, config)
-    noise = pc.sqrt(pc.add(_square(compared["chosen_noise"]), _square(compared["rejected_noise"])))
-    if margin_noise is not None and len(compared):
-        noise = pa.array(np.asarray(margin_noise(compared.select(["chosen_id", "rejected_id"])), np.float64))
-    compared = compared.append_column("noise", noise)
-    asked = compared.filter(pc.is_in(compared[c.USER_ID], prompts[c.USER_ID].combine_chunks()))
+    compared = _comparisons(judged, config, margin_noise)
+    asked = compared.filter(pc.is_in(_of(judged, compared, c.USER_ID), prompts[c.USER_ID].combine_chunks()))
     above = _above_noise(asked, config)
-    matched = _length_matched(above, config)
-    kept = matched if config.mode == "faithful" else _picked(matched, config.max_per_user)
-    rows = _rows(kept, prompts)
+    matched = _length_matched(above, judged, config)
+    kept = matched if config.mode == "faithful" else _picked(matched, judged, config.max_per_user)
+    rows = _rows(kept, judged, prompts)
     stages = Stages(candidates, judged, compared, asked, above, matched)
     return Pairs(rows, pair_statistics(stages, rows, config.mode))
 
@@ -107,10 +106,10 @@ def shuffled(pairs: pa.Table, seed: int) -> pa.Table:
     coins = [int(content_id(str(seed), pair_id)[:8], 16) & 1 for pair_id in pairs["pair_id"].to_pylist()]
     swap = pa.array(coins, pa.int64()).cast(pa.bool_())
     columns = {name: pairs[name] for name in pairs.schema.names}
-    for name in [name for name in columns if name.startswith("chosen")]:
-        other = name.replace("chosen", "rejected")
-        mine, theirs = columns[name], columns[other]
-        columns[name], columns[other] = pc.if_else(swap, theirs, mine), pc.if_else(swap, mine, theirs)
+    for name in _SIDES:
+        chosen, rejected = pairs[f"chosen{name}"], pairs[f"rejected{name}"]
+        columns[f"chosen{name}"] = pc.if_else(swap, rejected, chosen)
+        columns[f"rejected{name}"] = pc.if_else(swap, chosen, rejected)
     columns["margin"] = pc.subtract(columns["chosen_value"], columns["rejected_value"])
     columns["pair_id"] = _pair_ids(columns["prompt"], columns["chosen"], columns["rejected"])
     return pa.table(columns, schema=PAIRS)
@@ -140,39 +139,42 @@ def _check(candidates: pa.Table, rewards: pa.Table, prompts: pa.Table, config: P
 
 
 def _judged(candidates: pa.Table, rewards: pa.Table) -> pa.Table:
-    """Candidates with a reward, one per distinct text of a user."""
+    """Candidates with a reward, one per distinct text of a user; ``row`` numbers them."""
     connection = connect(threads=1)
     connection.register("candidates", candidates)
     connection.register("rewards", rewards)
     return connection.sql(
         """
-        SELECT c.user_id, c.candidate_id, c.generator, c.text, c.n_words, r.reward, r.value, r.noise, r.correct,
-            count(*) OVER (PARTITION BY c.user_id, c.text) AS n_same
-        FROM candidates c JOIN rewards r USING (candidate_id)
-        QUALIFY row_number() OVER (PARTITION BY c.user_id, c.text ORDER BY c.candidate_id) = 1
-        ORDER BY c.user_id, c.candidate_id
+        SELECT *, row_number() OVER (ORDER BY user_id, candidate_id) - 1 AS row FROM (
+            SELECT c.user_id, c.candidate_id, c.generator, c.text, c.n_words, r.reward, r.value, r.noise, r.correct,
+                count(*) OVER (PARTITION BY c.user_id, c.text) AS n_same
+            FROM candidates c JOIN rewards r USING (candidate_id)
+            QUALIFY row_number() OVER (PARTITION BY c.user_id, c.text ORDER BY c.candidate_id) = 1
+        )
+        ORDER BY row
         """
     ).to_arrow_table()
 
 
-def _comparisons(judged: pa.Table, config: PairConfig) -> pa.Table:
-    """Each two texts of a user of which one is better: correct against wrong, or by value."""
+def _comparisons(judged: pa.Table, config: PairConfig, margin_noise: MarginNoise | None) -> pa.Table:
+    """Each two texts of a user of which one is better, correct against wrong or by value: ``chosen`` and ``rejected``
+    (rows of ``judged``), ``margin`` and its ``noise``; by user, the largest margin first."""
     better = "a.correct AND NOT b.correct" if config.mode == "faithful" else "a.value > b.value"
-    sides = ", ".join(
-        f"{side}.{column} AS {name}_{alias}"
-        for side, name in (("a", "chosen"), ("b", "rejected"))
-        for column, alias in (("candidate_id", "id"), ("generator", "generator"), ("n_words", "words"))
-    )
     connection = connect(threads=1)
-    connection.register("judged", judged)
-    return connection.sql(
+    connection.register("judged", judged.select([c.USER_ID, "row", "value", "noise", "correct"]))
+    compared = connection.sql(
         f"""
-        SELECT user_id, a.reward, a.text AS chosen, b.text AS rejected, {sides}, a.value AS chosen_value,
-            b.value AS rejected_value, a.noise AS chosen_noise, b.noise AS rejected_noise, a.value - b.value AS margin
+        SELECT a.row AS chosen, b.row AS rejected, a.value - b.value AS margin,
+            sqrt(a.noise ** 2 + b.noise ** 2) AS noise
         FROM judged a JOIN judged b USING (user_id) WHERE {better}
-        ORDER BY user_id, margin DESC, chosen_id, rejected_id
+        ORDER BY user_id, margin DESC, chosen, rejected
         """
     ).to_arrow_table()
+    if margin_noise is None or not len(compared):
+        return compared
+    ids = {f"{side}_id": judged["candidate_id"].take(compared[side]) for side in ("chosen", "rejected")}
+    noise = pa.array(np.asarray(margin_noise(pa.table(ids)), np.float64))
+    return compared.set_column(compared.schema.get_field_index("noise"), "noise", noise)
 
 
 def _above_noise(compared: pa.Table, config: PairConfig) -> pa.Table:
@@ -185,22 +187,22 @@ def _above_noise(compared: pa.Table, config: PairConfig) -> pa.Table:
     return compared.filter(above)
 
 
-def _length_matched(compared: pa.Table, config: PairConfig) -> pa.Table:
+def _length_matched(compared: pa.Table, judged: pa.Table, config: PairConfig) -> pa.Table:
     if config.mode == "faithful" or config.length_ratio is None:
         return compared
-    words = [compared["chosen_words"], compared["rejected_words"]]
+    words = [_of(judged, compared, "n_words", side) for side in ("chosen", "rejected")]
     shorter, longer = pc.min_element_wise(*words), pc.max_element_wise(*words)
     return compared.filter(pc.less_equal(longer, pc.multiply(pc.cast(shorter, pa.float64()), config.length_ratio)))
 
 
-def _picked(compared: pa.Table, most: int) -> pa.Table:
+def _picked(compared: pa.Table, judged: pa.Table, most: int) -> pa.Table:
     """At most ``most`` rows a user; ``compared`` is ordered by user and falling margin."""
-    chosen, rejected = compared["chosen_id"].to_pylist(), compared["rejected_id"].to_pylist()
-    users = compared[c.USER_ID].to_pylist()
+    chosen, rejected = compared["chosen"].to_pylist(), compared["rejected"].to_pylist()
+    users = _of(judged, compared, c.USER_ID).to_pylist()
     picked: list[int] = []
     for _, rows in groupby(range(len(users)), key=users.__getitem__):
         left = list(rows)
-        used: Counter[str] = Counter()
+        used: Counter[int] = Counter()
         for _ in range(min(most, len(left))):
             row = min(left, key=lambda row: used[chosen[row]] + used[rejected[row]])  # the first of the least used
             left.remove(row)
@@ -209,17 +211,23 @@ def _picked(compared: pa.Table, most: int) -> pa.Table:
     return compared.take(pa.array(picked, pa.int64()))
 
 
-def _rows(kept: pa.Table, prompts: pa.Table) -> pa.Table:
-    asked = prompts.take(pc.index_in(kept[c.USER_ID], prompts[c.USER_ID].combine_chunks()))
-    columns = {name: kept[name] for name in PAIRS.names if name in kept.schema.names}
-    columns |= {name: asked[name] for name in (c.CUTOFF, c.WINDOW_DIGEST, "prompt")}
+def _rows(kept: pa.Table, judged: pa.Table, prompts: pa.Table) -> pa.Table:
+    users = _of(judged, kept, c.USER_ID)
+    asked = prompts.take(pc.index_in(users, prompts[c.USER_ID].combine_chunks()))
+    columns = {name: asked[name] for name in (c.CUTOFF, c.WINDOW_DIGEST, "prompt")}
+    columns |= {c.USER_ID: users, "reward": _of(judged, kept, "reward")}
+    columns |= {name: kept[name] for name in ("margin", "noise")}
+    for side in ("chosen", "rejected"):
+        for name, source in _SIDES.items():
+            columns[side + name] = _of(judged, kept, source, side)
     columns["pair_id"] = _pair_ids(columns["prompt"], columns["chosen"], columns["rejected"])
     return pa.table([columns[name] for name in PAIRS.names], schema=PAIRS)
 
 
+def _of(judged: pa.Table, compared: pa.Table, name: str, side: str = "chosen") -> pa.ChunkedArray:
+    """Column ``name`` of one text of each comparison; the user is the same of both."""
+    return judged[name].take(compared[side])
+
+
 def _pair_ids(*texts: pa.ChunkedArray) -> pa.Array:
     return pa.array(map(content_id, *(column.to_pylist() for column in texts)), pa.string())
-
-
-def _square(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.multiply(column, column)
