@@ -13,7 +13,9 @@ The rule, fixed before any result is seen:
 
 Tests are two-sided although only a gain releases: the gate makes claims in both directions (promote, reject), so both
 share alpha, as the metrics do by Holm. The tests then find a difference between identical generators with probability
-alpha at most, and a gain, by symmetry, with alpha / 2 at most.
+alpha at most, and a gain, by symmetry, with alpha / 2 at most. That holds exactly where the arms are exchangeable. If
+only their means are equal, as when a candidate helps many users a little and harms a few much, sign flips alone would
+promote too often: so a difference counts only if its interval, which follows the skew, excludes zero as well.
 
 The estimate of a gain need not reach the minimum effect: half of all true gains of just that size would fail. Nor must
 the gain exceed it significantly: that asks for far more users. It must be real, and not shown to be too small.
@@ -139,7 +141,7 @@ def decide(
     config = config or GateConfig()
     _check(metrics, config)
     comparisons = _comparisons(metrics, config)
-    decision, reasons = decision_and_reasons(comparisons, guardrails, config.power)
+    decision, reasons = decision_and_reasons(comparisons, guardrails, config.alpha, config.power)
     return Verdict(
         decision=decision,
         reasons=reasons,
@@ -172,7 +174,7 @@ def _comparisons(metrics: Sequence[PairedMetric], config: GateConfig) -> tuple[C
         n_users: Bootstrap(n_users, config.resamples, config.confidence, config.seed)
         for n_users in {len(metric.candidate) for metric in metrics}
     }
-    intervals = [bootstraps[len(each.candidate)].interval(each.differences[None]) for each in metrics]
+    intervals = [bootstraps[len(each.candidate)].studentized_interval(each.differences) for each in metrics]
     p_values = [_p_value(each.differences, config) for each in metrics]
     adjusted = holm(np.array(p_values)).tolist()
     level = config.alpha / len(metrics)

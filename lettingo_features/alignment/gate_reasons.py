@@ -10,7 +10,7 @@ from lettingo_features.alignment.verdict import Comparison, Decision
 
 
 def decision_and_reasons(
-    comparisons: Sequence[Comparison], guardrails: Sequence[Guardrail], power: float
+    comparisons: Sequence[Comparison], guardrails: Sequence[Guardrail], alpha: float, power: float
 ) -> tuple[Decision, tuple[str, ...]]:
     """The decision, and whole sentences: what rejects, what holds, then what was found besides.
 
@@ -19,14 +19,14 @@ def decision_and_reasons(
     comparisons : sequence of Comparison
         The primary metric first.
     guardrails : sequence of Guardrail
-    power : float
-        Asked for, of a gain of the minimum effect.
+    alpha, power : float
+        Level of the adjusted p, and the power asked for of a gain of the minimum effect.
     """
     primary, others = comparisons[0], comparisons[1:]
     worse = [f"{each.metric} falls: {each.figures()}." for each in comparisons if each.sign < 0]
     broken = [_sentence(each) for each in guardrails if each.state == "broken"]
     unmeasured = [_sentence(each) for each in guardrails if each.state == "unmeasured"]
-    gained, finding = _primary(primary, power)
+    gained, finding = _primary(primary, alpha, power)
     unchecked = [_sentence(each) for each in guardrails if each.state == "nothing to check"]
     if worse or broken:
         rest = [finding] if primary.sign >= 0 else []
@@ -42,13 +42,13 @@ def decision_and_reasons(
     return Decision.PROMOTE, (finding, *besides, *unchecked)
 
 
-def _primary(found: Comparison, power: float) -> tuple[bool, str]:
+def _primary(found: Comparison, alpha: float, power: float) -> tuple[bool, str]:
     """Whether the primary metric allows a release, and the sentence that says why."""
     if found.n_changed == 0:
         return False, f"{found.metric} is the same under both generators for each of {found.n_users:,} users."
     if found.sign > 0:
         return _gain(found)
-    return False, _no_gain(found, power)
+    return False, _no_gain(found, alpha, power)
 
 
 def _gain(found: Comparison) -> tuple[bool, str]:
@@ -63,8 +63,12 @@ def _gain(found: Comparison) -> tuple[bool, str]:
     return True, f"{found.metric} rises: {found.figures()} over {found.n_users:,} users.{below}"
 
 
-def _no_gain(found: Comparison, power: float) -> str:
+def _no_gain(found: Comparison, alpha: float, power: float) -> str:
     shown = f"No gain shown in {found.metric}: {found.figures()}."
+    if found.p_holm <= alpha:
+        shown += (
+            " The p-value would pass, but a few users decide the mean, and the interval, which sees that, holds zero."
+        )
     bring = f"bring about {_round_up(found.users_needed):,} users"
     if found.n_changed < found.fewest_changed:
         return (

@@ -32,7 +32,7 @@ class Comparison:
     candidate, released, difference : float
         Means over users, and their difference.
     interval : (float, float)
-        Bootstrap interval of the difference over users.
+        Studentised bootstrap interval of the difference over users.
     p_value, p_holm : float
         Two-sided, of the paired permutation test; adjusted over all metrics of the verdict.
     sign : int

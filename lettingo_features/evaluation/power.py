@@ -11,7 +11,7 @@ import numpy as np
 UPPER_LIMIT = 0.95
 """One-sided confidence of the spread that is planned with: a sample's own spread is too small half the time, and then
 so is the number of users (Browne 1995, Statistics in Medicine 14: plan with an upper limit of 80 % or more). Under
-heavy tails it is too small most of the time, and 80 % is not enough (python -m tests.bench.simulate_gate)."""
+heavy tails it is too small most of the time; 95 % keeps the power there too (python -m tests.bench.simulate_gate)."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,16 @@ def heavy(rng: np.random.Generator, n_users: int, gain: float = 0.0) -> list[Pai
     return [PairedMetric("log-likelihood", released + 0.2 * noise + gain, released)]
 
 
+def skewed(rng: np.random.Generator, n_users: int, gain: float = 0.0) -> list[PairedMetric]:
+    """Without a gain, a mean of 0 that is not symmetric: one user in ten loses what the others gain together.
+
+    Sign flips are exact only for exchangeable arms: with equal means alone they promote such a candidate too often.
+    """
+    released = rng.random(n_users)
+    differences = np.where(rng.random(n_users) < 0.1, -0.27, 0.03) + rng.normal(0, 0.01, n_users)
+    return [PairedMetric("nDCG@10", released + differences + gain, released)]
+
+
 def identical(rng: np.random.Generator, n_users: int, gain: float = 0.0) -> list[PairedMetric]:
     """Two generators that write the same texts, but for one user in a hundred."""
     noise = rng.normal(size=n_users) * (rng.random(n_users) < 0.01)

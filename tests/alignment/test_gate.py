@@ -94,10 +94,17 @@ def test_figures_of_a_comparison():
 
 def test_holm_makes_the_primary_share_alpha_with_the_other_metrics():
     edge = metric(*[0.1] * 8, -0.1)  # exact two-sided p of one loss among nine: 2 * 10 / 2**9 = 0.039
-    assert decide([edge], config=config()).comparisons[0].p_value == pytest.approx(20 / 512)
-    assert decide([edge], config=config()).comparisons[0].sign == 1
+    assert decide([edge], config=config()).comparisons[0].p_holm == pytest.approx(20 / 512)
     crowd = [edge, metric(*[0.1, -0.1] * 5, name="R@20")]
-    assert decide(crowd, config=config()).comparisons[0].sign == 0
+    assert decide(crowd, config=config()).comparisons[0].p_holm == pytest.approx(40 / 512)
+    assert decide(crowd[::-1], config=config()).comparisons[1].p_holm == pytest.approx(40 / 512)
+
+
+def test_a_small_p_does_not_count_without_the_interval():
+    found = decide([metric(*[0.1, 0.05] * 20, -0.8)], config=config())  # what would a second user like the last do?
+    (comparison,) = found.comparisons
+    assert comparison.p_holm < 0.01 and comparison.interval[0] < 0 and comparison.sign == 0
+    assert found.decision == Decision.HOLD and "a few users decide the mean" in found.reasons[0]
 
 
 def test_the_arms_can_be_swapped():

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from lettingo_features.alignment.verdict import Decision
-from tests.alignment.planted_gate import gates, heavy, identical, planted
+from tests.alignment.planted_gate import gates, heavy, identical, planted, skewed
 
 ALPHA, GATES = 0.05, 200
 
@@ -27,7 +27,15 @@ def test_the_design_leaves_room_for_chance():
 
 @pytest.mark.parametrize(
     ("world", "n_users", "n_metrics"),
-    [(planted, 300, 1), (planted, 300, 3), (planted, 40, 3), (heavy, 100, 1), (identical, 500, 1)],
+    [
+        (planted, 300, 1),
+        (planted, 300, 3),
+        (planted, 40, 3),
+        (heavy, 100, 1),
+        (identical, 500, 1),
+        (skewed, 100, 1),
+        (skewed, 300, 1),
+    ],
 )
 def test_identical_generators_are_rarely_promoted(world, n_users, n_metrics):
     verdicts = gates(world, n_users, 0.0, 0.03, GATES, n_metrics, seed=1)

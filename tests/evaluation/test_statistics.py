@@ -39,6 +39,32 @@ def test_intervals_cover_the_mean():
     assert 88 <= hits <= 99
 
 
+def test_studentized_intervals_cover_a_skewed_mean_on_both_sides():
+    rng = np.random.default_rng(5)
+    missed = {"percentile": [0, 0], "studentized": [0, 0]}
+    for seed in range(400):
+        values = rng.exponential(size=40) - 1
+        bootstrap = Bootstrap(40, 400, 0.9, seed)
+        for name, (low, high) in {
+            "percentile": bootstrap.interval(values[None]),
+            "studentized": bootstrap.studentized_interval(values),
+        }.items():
+            missed[name][0] += low > 0
+            missed[name][1] += high < 0
+    assert missed["percentile"][1] > 0.1 * 400  # 5 % is meant to be missed on either side
+    assert missed["studentized"][1] < 0.08 * 400
+    assert sum(missed["studentized"]) < sum(missed["percentile"])
+
+
+def test_studentized_intervals_of_many_alike_and_of_no_spread():
+    values = np.random.default_rng(6).normal(0.3, 1, 2_000)
+    bootstrap = Bootstrap(2_000, 1_000, 0.95, 0)
+    assert bootstrap.studentized_interval(values) == pytest.approx(bootstrap.interval(values[None]), abs=0.005)
+    assert Bootstrap(20, 100, 0.95, 0).studentized_interval(np.full(20, 0.25)) == (0.25, 0.25)
+    low, high = Bootstrap(20, 100, 0.95, 0).studentized_interval(np.array([0.4] + [0.0] * 19))  # many have no spread
+    assert -1 < low <= 0.02 <= high < 1
+
+
 def test_intervals_know_the_seeds():
     # Users agree, seeds do not: an interval over users alone would be a point and would miss zero almost always.
     rng = np.random.default_rng(4)
