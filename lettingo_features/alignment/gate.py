@@ -77,7 +77,7 @@ class GateConfig(Config):
     "Of the guardrails."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairedMetric:
     """One metric of the same users under both generators, higher is better.
 
@@ -221,15 +221,11 @@ def _comparison(
         fewest_changed=fewest,
         power=design.power(minimum, n_users) if n_changed else None,
         detectable=design.detectable(n_users, config.power) if n_changed else None,
-        users_needed=_users_needed(design, minimum, n_users, n_changed, fewest, config) if n_changed else None,
+        # by the spread, and so many that the fewest change if as large a share does as here
+        users_needed=max(design.users(minimum, config.power), math.ceil(fewest * n_users / n_changed))
+        if n_changed
+        else None,
     )
-
-
-def _users_needed(
-    design: PairedDesign, minimum: float, n_users: int, n_changed: int, fewest: int, config: GateConfig
-) -> int:
-    """By the spread, and so many that ``fewest`` of them change if as many do as here."""
-    return max(design.users(minimum, config.power), math.ceil(fewest * n_users / n_changed))
 
 
 def _minimum(metric: PairedMetric, config: GateConfig) -> float:

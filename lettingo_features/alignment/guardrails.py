@@ -39,7 +39,7 @@ class GuardrailLimits(Config):
     "Seconds of generation per 1,000 users, on the same hardware; wide, as timings on a shared machine vary by half."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GeneratorFacts:
     """What one generator did for the users of the gate; None is "not measured", which is not 0.
 
