@@ -144,7 +144,9 @@ class ReleaseRegistry:
             row = {"name": name, "state": CHAMPION, "generator_id": generator_id, "created_by": who}
             on = self.database.insert(releases).values(**row)
             connection.execute(on.on_conflict_do_update(index_elements=["name"], set_={"state": CHAMPION}))
-            _add_flip(connection, ADOPTED, None, name, "what the home served before its first promotion", who)
+            flip = _add_flip(connection, ADOPTED, None, name, "what the home served before its first promotion", who)
+            followed = sa.update(release_flips).where(release_flips.c.id == flip.id)
+            connection.execute(followed.values(published_at=sa.func.now()))  # the aliases name it from the start
             return _get(connection, name)
 
     def know_generator(self, name: str, generator_id: str) -> None:

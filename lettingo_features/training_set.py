@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lettingo_features.certificate import Certificate, check_families, content_sha256
+from lettingo_features.champion import ALIAS_TAG
 from lettingo_features.columns import EVENT_TIMESTAMP, PROVENANCES, TIMESTAMP
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import write_parquet
@@ -56,11 +57,16 @@ def build_training_set(store: FeatureStore, labels: pa.Table, service: str) -> T
     DataError
         Labels lack a column, hold null timestamps, or the join changed the number of rows.
     ConfigError
-        The service is unknown or the store cannot filter.
+        The service is unknown or an alias that moves with the champion, or the store cannot filter.
     LeakageError
         A row saw the future.
     """
     feature_service = _feature_service(store, service)
+    if ALIAS_TAG in feature_service.tags:
+        raise ConfigError(
+            f"{service} answers as whichever release is champion, and vectors of two releases do not compare: train on "
+            f"the service of one release, today ranker_profile_{feature_service.tags[ALIAS_TAG]}, and store its name."
+        )
     views = [projection.name_to_use() for projection in feature_service.feature_view_projections]
     keys = {projection.join_key_map.get(key, key) for projection, key in _join_keys(store, feature_service)}
     labels = _checked_labels(labels, keys, service)

@@ -28,6 +28,7 @@ def feast_server(
     port: int | None = None,
     start_timeout_s: float = 300.0,
     log_file: Path | str | None = None,
+    registry_ttl_s: int = 60,
 ) -> Iterator[str]:
     """Run ``feast -c repo serve`` on loopback until the block ends; yields its base URL once it is healthy.
 
@@ -42,6 +43,8 @@ def feast_server(
         Seconds until ``/health`` must answer. Importing Feast takes most of the 10 it needs, more on a busy machine.
     log_file
         Where the server's output goes, ``home/serve.log`` when None.
+    registry_ttl_s
+        Seconds between two looks at Feast's registry: so long after a promotion may an alias name the former champion.
 
     Raises
     ------
@@ -54,6 +57,7 @@ def feast_server(
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [feast_executable(), "-c", str(repo), "serve", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--max-requests", "0", "--no-access-log"]
+    command += ["--registry_ttl_sec", str(registry_ttl_s)]
     environment = {**os.environ, "LETTINGO_HOME": str(Path(home).absolute())}
     with log.open("wb") as output:
         process = subprocess.Popen(

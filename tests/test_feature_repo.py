@@ -17,10 +17,12 @@ import pyarrow as pa
 import pytest
 
 from lettingo_features import columns
+from lettingo_features.champion import ALIAS_TAG, Served, write_served
 from lettingo_features.errors import ConfigError, EncoderMismatchError, RegistryError
 from lettingo_features.feast_registry import check_registry, check_vectors, declared, registry_difference
 from lettingo_features.feast_schema import fields
 from lettingo_features.home import Home
+from lettingo_features.training_set import build_training_set
 
 REPO = Path(__file__).resolve().parents[1] / "feature_repo"
 GOLDEN = Path(__file__).parent / "golden" / "registry.json"
@@ -181,6 +183,43 @@ def test_a_release_in_the_home_declares_its_views_and_services(home):
     assert vectors.vector_length == 256
     services = {service.name for service in contents.feature_services}
     assert {"ranker_profile_imported_a", "profile_text_imported_a"} <= services
+
+
+def test_the_alias_services_follow_the_champion(store, home):
+    (home.root / "releases").mkdir()
+    for name in ("v2", "v3"):
+        facts = {"encoder": "minilm_l6_v2" if name == "v2" else "other_1f0c", "vector_length": 384}
+        (home.root / "releases" / f"{name}.json").write_text(json.dumps(facts))
+    apply(store, declared(REPO))
+    for champion, item_text in (("v1", True), ("v2", True), ("v3", False), ("v0", True)):
+        write_served(home.root, Served(champion))
+        aliases = [service for service in declared(REPO).feature_services if ALIAS_TAG in service.tags]
+        store.apply(aliases)
+        assert registry_difference(store, REPO) == []
+        found = {service.name: service for service in store.list_feature_services() if ALIAS_TAG in service.tags}
+        assert {service.tags[ALIAS_TAG] for service in found.values()} == {champion}
+        for alias, service in found.items():
+            one = [(p.name, p.name_alias) for p in service.feature_view_projections if "profile" in p.name]
+            assert all(f"_{champion}" in view and view_alias.endswith("_champion") for view, view_alias in one), alias
+        (ranker,) = (service for name, service in found.items() if name.startswith("ranker"))
+        assert ("item_text_embedding_minilm_l6_v2" in {p.name for p in ranker.feature_view_projections}) is item_text
+
+
+def test_an_abandoned_release_is_no_longer_declared(home):
+    (home.root / "releases").mkdir()
+    facts = {"encoder": "minilm_l6_v2", "vector_length": 384}
+    (home.root / "releases" / "v2.json").write_text(json.dumps(facts))
+    write_served(home.root, Served("v1", ("v2",)))
+    contents = declared(REPO)
+    assert {view.name for view in contents.feature_views} == TABLES.keys()
+    assert not [service.name for service in contents.feature_services if service.name.endswith("_v2")]
+
+
+def test_nobody_trains_on_an_alias(store):
+    apply(store, declared(REPO))
+    labels = pa.table({"user_id": ["u1"], "item_id": ["i1"], "event_timestamp": ["2026-01-01"]})
+    with pytest.raises(ConfigError, match="train on the service of one release, today ranker_profile_v1"):
+        build_training_set(store, labels, "ranker_profile_champion")
 
 
 def test_another_home_is_seen_at_once(home, tmp_path, monkeypatch):
