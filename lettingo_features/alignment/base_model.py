@@ -10,7 +10,6 @@ from typing import Any
 
 from lettingo_features.errors import MissingExtraError, ModelError
 from lettingo_features.generation.frame import context
-from lettingo_features.profiles.local_model import instruction_for
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ def load_base(directory: Path, threads: int | None, options: Mapping[str, Any] |
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError:
         raise MissingExtraError("Training", "train") from None
+    from lettingo_features.profiles.local_model import instruction_for  # brings the ledger and its SQL: seconds
+
     if not directory.is_dir():
         raise ModelError(f"There is no model directory {directory}. Download the model and give its directory.")
     instruction_for(str(directory))  # says what a broken directory lacks, and refuses a model of another prompt

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +14,8 @@ from lettingo_features.generation.engine import EngineConfig
 from lettingo_features.generation.frame import Frame
 from lettingo_features.profiles.local_model import embedded_model
 from tests.alignment import pair_texts
+
+HEAVY = "torch trl transformers datasets peft"
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +99,10 @@ def test_a_file_without_pairs_is_refused(tmp_path, content):
         path.write_text(content)
     with pytest.raises(DataError):
         read_pairs(path)
+
+
+def test_importing_a_training_loads_no_training_library():
+    code = "from lettingo_features.alignment import dpo, sft, model_card, training_config; import sys; "
+    code += f"print(*{{*sys.modules}} & {{*'{HEAVY}'.split()}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
