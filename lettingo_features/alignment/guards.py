@@ -171,7 +171,7 @@ def target_naming(candidates: pa.Table, targets: pa.Table, seed: int = 0) -> Tar
         n_candidates=sum(map(len, texts.values())),
         own=float(own.mean()),
         by_chance=float(chance.mean()),
-        p_value=paired_p_value(own - chance, permutations=9_999, seed=seed),
+        p_value=paired_p_value(own - chance, permutations=1_999, seed=seed),
     )
 
 

@@ -3,8 +3,8 @@
     {"prompt": [{"role": "user", "content": "..."}], "chosen": [{"role": "assistant", "content": "..."}],
      "rejected": [{"role": "assistant", "content": "..."}], "pair_id": "...", "margin": 0.41}
 
-``trl dpo --dataset_name json --dataset_config ...`` and `trl.DPOTrainer` take it as it is, and ignore the last two. No
-user id is in it: `pair_store.PairStore` knows whose a pair is.
+``trl dpo --dataset_name DIRECTORY``, where the file is alone in its directory, and `trl.DPOTrainer` take it as it is
+and ignore the last two. No user id is in it: `pair_store.PairStore` knows whose a pair is.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ UNPARSABLE = -1
 """Stands for an answer that is none of `CLASSES`: wrong, whatever the truth."""
 
 _RESAMPLES, _CONFIDENCE = 1000, 0.95
+_SAID = ("judged", "unparsable", "not_answered")  # also where there are none
 
 
 class SentimentScale(Config):
@@ -97,7 +98,7 @@ class JudgeResult:
         """A table for a terminal."""
         s = self.scale
         shares = ", ".join(f"{name} {share:.3f}" for name, share in self.prior.items())
-        counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in self.counts.items())
+        counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in self.counts.items() if n or name in _SAID)
         width = max(len("judge sees"), *(len(row.name) for row in self.rows)) if self.rows else 10
         head = f"{'judge sees':<{width}}  decisions   users  accuracy [95 % interval]  macro-F1  log p(true)"
         lines = [
@@ -148,13 +149,14 @@ def trivial_answers(interactions: pa.Table, users: pa.Table, scale: SentimentSca
         user_id, cutoff; one row each.
     """
     user = pc.index_in(interactions[c.USER_ID], users[c.USER_ID].combine_chunks())
-    known = pc.and_kleene(pc.is_valid(user), pc.is_finite(pc.fill_null(interactions[c.RATING], float("nan"))))
-    early = pc.less(interactions[c.EVENT_TIMESTAMP], users[c.CUTOFF].take(user))
-    kept = pc.fill_null(pc.and_kleene(known, early), False)
-    ratings = interactions[c.RATING].filter(kept).to_numpy().astype(np.float64)
+    ratings = interactions[c.RATING].cast(pa.float64())
+    early = pc.less(interactions[c.EVENT_TIMESTAMP], users[c.CUTOFF].take(user))  # null for a user not asked about
+    kept = pc.fill_null(pc.and_(early, pc.is_finite(ratings)), False)
+    ratings = ratings.filter(kept).to_numpy()
     of = user.filter(kept).to_numpy()
     n = len(users)
-    counts = np.bincount(of * len(CLASSES) + scale.classes(ratings), minlength=n * len(CLASSES)).reshape(n, len(CLASSES))
+    counts = np.zeros((n, len(CLASSES)), int)
+    np.add.at(counts, (of, scale.classes(ratings)), 1)
     overall = counts.sum(0)
     majority = np.full(n, overall.argmax())
     seen = counts.sum(1)

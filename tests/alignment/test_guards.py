@@ -70,7 +70,7 @@ def titles(users: int) -> pa.Table:
 def test_texts_that_name_their_own_target_are_found():
     naming = target_naming(of(30, 'Adores "The Matrix {n}".'), titles(30))
     assert (naming.own, naming.by_chance, naming.n_users, naming.n_candidates) == (1.0, 0.0, 30, 30)
-    assert naming.p_value < 0.001
+    assert naming.p_value <= 0.001
     assert naming.to_text().startswith("100.00% of texts name their own target, 0.00% another user's (p = ")
 
 

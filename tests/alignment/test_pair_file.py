@@ -57,8 +57,9 @@ def test_trl_trains_on_it_as_it_is(tmp_path):
 
     from lettingo_features.generation.transformers_engine import TransformersConfig, TransformersEngine
 
-    path = write_pairs(PAIRS, tmp_path / "pairs.jsonl")
-    data = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    path = write_pairs(PAIRS, tmp_path / "data" / "pairs.jsonl")
+    # As trl's own script: load_dataset(dataset_name), whose "train" split it trains on.
+    data = datasets.load_dataset(str(path.parent), cache_dir=str(tmp_path / "cache"))["train"]
     told = trl.DPOConfig(
         output_dir=str(tmp_path / "out"), max_steps=1, per_device_train_batch_size=4, report_to="none", use_cpu=True,
         bf16=False, gradient_checkpointing=False, save_strategy="no", disable_tqdm=True, logging_steps=1,
