@@ -105,7 +105,7 @@ class SentimentJudge:
         Parameters
         ----------
         candidates
-            Schema `tables.CANDIDATES`; numbers that smuggle a rating are scrubbed before (`guards.scrubbed`).
+            Schema `tables.CANDIDATES`; numbers that smuggle a rating are scrubbed before (`rating_scrub.scrubbed`).
         targets
             One held-out later interaction a user: user_id, item_id, title, categories, event_timestamp, rating.
         histories
