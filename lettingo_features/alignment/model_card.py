@@ -124,7 +124,8 @@ def _render(model_dir: Path) -> None:
     gate = json.loads((model_dir / _GATE).read_text())["text"] if (model_dir / _GATE).is_file() else "Not judged yet."
     data = facts["data"]
     window = " to ".join(data["window"]) + " (end excluded)" if data["window"] else "not stated"
-    counts = ", ".join(f"{name}: {n:,}" for name, n in data["counts"].items())
+    told = {"held out": facts["held_out"], **data["counts"]}
+    counts = ", ".join(f"{name.replace('_', ' ')}: {n:,}" for name, n in told.items())
     adapter = (
         f"`{facts['adapter']}`, merged into these weights" if facts["adapter"] else "none: all weights were trained"
     )
@@ -138,7 +139,7 @@ def _render(model_dir: Path) -> None:
 | training | content hash `{facts["key"]}`: base, pairs and configuration |
 | interactions | {window} |
 | users | {data["users"]:,}; `card/trained_on.parquet` holds their salted hashes, `model_card.trained_on` asks it |
-| pairs | {facts["pairs"]:,}, {facts["held_out"]:,} held out; {counts} |
+| pairs | {facts["pairs"]:,}; {counts} |
 | pair rule | {" ".join(data["pair_rule"].split()).replace("|", "/")} |
 | licence | that of the base model: its owner decides what these weights may be used for |
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError, MissingExtraError
@@ -23,6 +23,7 @@ SHARED_DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 8,
     "gradient_checkpointing": False,  # TRL's default trades a fifth of the speed for memory
     "logging_steps": 1,
+    "logging_nan_inf_filter": False,  # a loss that is no number must be seen: `training_run` ends the training
     "save_steps": 50,
     "save_total_limit": 2,
     "report_to": "none",
@@ -52,7 +53,7 @@ RESERVED = {
 class _Training(Config):
     """What both trainings are told."""
 
-    lora: dict[str, Any] | None = None
+    lora: dict[str, JsonValue] | None = None
     """Fields of peft's LoraConfig, such as ``{"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}``; None trains
     all weights."""
     instruction: str = ""
@@ -103,7 +104,7 @@ class DpoTraining(_Training):
         DpoTraining(dpo={"beta": 0.2, "num_train_epochs": 3}, lora={"r": 16, "lora_alpha": 32})
     """
 
-    dpo: dict[str, Any] = Field(default_factory=dict)
+    dpo: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of `trl.DPOConfig`, over `DPO_DEFAULTS` and, without an accelerator, `CPU_DEFAULTS`."""
 
     def arguments(self, checkpoints: Path, context: int, held_out: bool = False) -> DPOConfig:
@@ -134,7 +135,7 @@ class DpoTraining(_Training):
 class SftTraining(_Training):
     """Supervised fine-tuning on the chosen texts: the baseline that preferences must beat (LettinGo, ablation)."""
 
-    sft: dict[str, Any] = Field(default_factory=dict)
+    sft: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of `trl.SFTConfig`, over `SFT_DEFAULTS` and, without an accelerator, `CPU_DEFAULTS`."""
 
     def arguments(self, checkpoints: Path, context: int, steps: int) -> SFTConfig:

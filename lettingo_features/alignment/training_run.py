@@ -17,6 +17,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ class TrainingRun:
         """The result of an earlier call; None if there is still something to do."""
         if not self._model.is_dir():
             return None
-        shutil.rmtree(self.checkpoints, ignore_errors=True)  # a kill may have come between the rename and this
+        self._forget_checkpoints()  # a kill may have come between the rename and this
         return self._trained()
 
     def checkpoint(self) -> str | None:
@@ -167,9 +168,16 @@ class TrainingRun:
     def publish(self, draft: Path, facts: dict[str, Any], user_ids: Sequence[str]) -> Trained:
         """Give the draft its card and its name, and forget the checkpoints."""
         model_card.write_card(draft, {**facts, "key": self.key}, user_ids)
+        _flush(draft)
         os.rename(draft, self._model)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self._forget_checkpoints()
         return self._trained()
+
+    def _forget_checkpoints(self) -> None:
+        for checkpoint in self.checkpoints.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        with suppress(OSError):  # gone, or a tracker of TRL's keeps its files there
+            self.checkpoints.rmdir()
 
     def _draft(self) -> Path:
         return self.out / f".{uuid4().hex}.tmp"
@@ -203,3 +211,11 @@ class TrainingRun:
         written = self.out.parent / f".{self.out.name}.key"  # beside it: the directory is empty until it is claimed
         written.write_text(self.key + "\n")
         os.replace(written, self._mark)
+
+
+def _flush(directory: Path) -> None:
+    """After this and a rename a power cut leaves whole files, as a killed process does anyway."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as written:
+                os.fsync(written.fileno())

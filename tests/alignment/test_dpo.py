@@ -189,7 +189,7 @@ def test_the_card_knows_its_users_and_takes_a_verdict(full):
 
     assert trained_on(full.model_dir, "u7") and not trained_on(full.model_dir, "u77")
     before = (full.model_dir / "CARD.md").read_text()
-    for expected in (model_hash(str(embedded_model())), "2024-01-01", "by hand", "users_dropped: 3", "Not judged yet."):
+    for expected in (model_hash(str(embedded_model())), "2024-01-01", "by hand", "users dropped: 3", "Not judged yet."):
         assert expected in before
     assert "u7" not in before
     write_gate_result(full.model_dir, Verdict())
@@ -238,3 +238,9 @@ def test_held_out_prompts_must_be_new(files, tmp_path):
 def test_a_base_that_is_no_model_is_refused(files, tmp_path):
     with pytest.raises(ModelError, match="no model directory"):
         train_dpo(files / "pairs.jsonl", DpoTraining(), tmp_path / "none", tmp_path / "o", tmp_path / "c", PROVENANCE)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(files, tmp_path):
+    with pytest.raises(ModelError, match="not finite from step"):
+        train(files, tmp_path / "out", {"learning_rate": 1e25, "warmup_steps": 0, "max_grad_norm": 0})
+    assert not (tmp_path / "out" / "model").exists()

@@ -6,8 +6,8 @@ The peer is TRL's own script (`trl.scripts.dpo`), which runs the reference model
 ``precompute_ref_log_probs`` it runs it once per pair, and keeps the scores for a run on the same file. All train all
 weights in float32 without gradient checkpointing, on one thread: TRL's defaults, bfloat16 and checkpointing, take nine
 times as long on a CPU. Timed is all but imports: model, tokens, reference scores, steps, saved weights. Our divergence
-at the end is left out, as TRL does not measure it. Each runs in a process of its own, and the best of the rounds counts,
-in CPU seconds, which a busy neighbour disturbs less than wall seconds.
+at the end is left out, as TRL does not measure it. Each runs in a process of its own; the best of the rounds counts, in
+CPU seconds, which a busy neighbour disturbs less than wall seconds.
 """
 
 from __future__ import annotations
