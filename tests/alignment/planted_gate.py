@@ -78,7 +78,7 @@ def gates(
     verdicts = []
     for number in range(n_gates):
         config = GateConfig(
-            permutations=499, resamples=300, minimum_effect=MinimumEffect(absolute=minimum), seed=number
+            permutations=499, resamples=200, minimum_effect=MinimumEffect(absolute=minimum), seed=number
         )
         rng = np.random.default_rng([seed, number])
         size = n_users

@@ -1,6 +1,6 @@
 """How often the gate promotes what is not better, and finds what is: a table by world, metrics and users.
 
-Command: ``python -m tests.bench.simulate_gate`` (about 6 minutes on one core; ``--gates 100`` for a quick one)
+Command: ``python -m tests.bench.simulate_gate`` (about 8 minutes on one core; ``--gates 100`` for half of them)
 
 Worlds (tests/alignment/planted_gate.py): *planted*, nDCG-like values of which most do not differ; *heavy*, differences
 with a t(3) distribution; *skewed*, a few users lose what the many gain; *identical*, one user in a hundred differs.
