@@ -12,12 +12,14 @@ CPU seconds, which a busy neighbour disturbs less than wall seconds.
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -80,7 +82,8 @@ def _apart(run: Callable, *arguments: object) -> Cost:
 
 def _timed(train: Callable[[], list[float]]) -> Cost:
     cpu, wall = time.process_time(), time.monotonic()
-    losses = train()
+    with redirect_stdout(io.StringIO()):  # TRL prints each step
+        losses = train()
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     last = losses[-max(1, len(losses) // 10) :]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
