@@ -151,7 +151,10 @@ class TrainingRun:
     def _save(self, model: Any, base: BaseModel) -> tuple[Path, str]:
         name = ""
         if hasattr(model, "merge_and_unload"):
-            model.peft_config["default"].base_model_name_or_path = base.name  # no path of this machine in the content
+            adapter = model.peft_config["default"]
+            adapter.base_model_name_or_path = base.name  # no path of this machine in the content, which is its name
+            if isinstance(adapter.target_modules, set):
+                adapter.target_modules = sorted(adapter.target_modules)  # a set has another order in each process
             draft = self._draft()
             model.save_pretrained(draft, save_embedding_layers=False)
             name = adapter_name(str(draft))
