@@ -206,13 +206,15 @@ def item_side(
     rows: pa.Table, categories: pa.ChunkedArray, vocabulary: pa.Array, vectors: np.ndarray, reduction: Reduction
 ) -> ItemSide:
     """Features of table rows with the columns of ``ITEM_BEHAVIOUR``; ``vectors`` as ``unit_vectors`` gives them."""
+    return ItemSide(*item_numbers(rows, categories, vocabulary), vectors=vectors, reduced=reduction(vectors))
+
+
+def item_numbers(
+    rows: pa.Table, categories: pa.ChunkedArray, vocabulary: pa.Array
+) -> tuple[np.ndarray, sparse.csr_array]:
+    """The part of an `ItemSide` that needs no text: ``numbers`` and ``categories``."""
     ones = np.ones(len(pc.list_flatten(categories)), dtype=np.float32)
-    return ItemSide(
-        numbers=_columns(rows, ITEM_NUMBERS),
-        categories=_category_matrix(categories, vocabulary, ones),
-        vectors=vectors,
-        reduced=reduction(vectors),
-    )
+    return _columns(rows, ITEM_NUMBERS), _category_matrix(categories, vocabulary, ones)
 
 
 def unit_vectors(column: pa.ChunkedArray, dims: int | None = None) -> np.ndarray:

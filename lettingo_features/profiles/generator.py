@@ -62,6 +62,8 @@ class ProfileRequest:
     history
         The window's interactions, newest first, of type `history.ROW`; None unless the generator reads them
         (`Generator.reads_history`).
+    draw
+        Which of several texts for one user and window: each has a random stream of its own.
 
     Raises
     ------
@@ -73,14 +75,16 @@ class ProfileRequest:
     summary: Mapping[str, Any]
     style: str = "narrative"
     history: pa.StructArray | None = None
+    draw: int = 0
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ConfigError(f"No style '{self.style}': choose one of {', '.join(STYLES)}.")
 
     def stream(self, seed: int) -> int:
-        """Seed of this user's random stream, 0 <= stream < 2**63: order, batches and resuming change nothing."""
-        digest = hashlib.sha256(f"{seed}\x1f{self.user_id}".encode()).digest()
+        """Seed of this draw's random stream, 0 <= stream < 2**63: order, batches and resuming change nothing."""
+        drawn = f"\x1f{self.draw}" if self.draw else ""
+        digest = hashlib.sha256(f"{seed}\x1f{self.user_id}{drawn}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
 

@@ -1,0 +1,296 @@
+"""The ranking reward: how much likelier a candidate makes what its user liked later, for a frozen linear ranker.
+
+The ranker is a conditional logit over every available item that the user has not met: behaviour (popularity, ratings,
+categories, co-occurrence) and the cosine of profile and item text. It is fitted once, on users who are not explored,
+and frozen before any candidate is judged. Ours: LettinGo (section 3.2.2) asks for one correct class of one item.
+
+Two utilities. *matched*: among the items that behaviour alone ranks nearest to the target, the share that the profile
+puts below it, less one half, which is what no profile gives. What all texts of its kind share is taken out of a text's
+cosines first, so that it earns by being its user's and not by sounding like good items: the texts of other users earn
+nothing on average, by construction. *log_likelihood*: of the target under the whole ranker, less the same without a
+profile. The second is what the ranker was fitted for, but a single popular target moves it more than any text does; the
+first asks of a text only what behaviour leaves open, and is bounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from lettingo_features.alignment.scene import Scene
+from lettingo_features.alignment.tables import REWARDS
+from lettingo_features.columns import GENERATOR_ID, USER_ID
+from lettingo_features.config import Config
+from lettingo_features.errors import DataError
+from lettingo_features.evaluation.controls import ItemKnn
+from lettingo_features.evaluation.features import ITEM_NUMBERS
+from lettingo_features.generation.engine import content_id
+
+if TYPE_CHECKING:
+    from lettingo_features.encoding import SentenceEncoder
+
+BLOCK = 256  # candidates scored at once: some ten MB of scores
+_COUNTS = [name for name in ITEM_NUMBERS if name.startswith("item_count")]
+BEHAVIOUR = (*ITEM_NUMBERS, "category_share", "category_rating", "neighbours")
+
+
+class RankingRewardConfig(Config):
+    """How the ranker is fitted and what it says."""
+
+    utility: Literal["matched", "log_likelihood"] = "matched"
+    "What a text is worth for one target; see the module."
+    n_matched: int = Field(2_000, ge=1)
+    "Items that a target is compared with, of those that behaviour ranks nearest to it."
+    l2: float = 1e-2
+    "Weight of the squared coefficients in the mean loss; features are standardised."
+    prior_targets: float = 4.0
+    "Targets that the pooled variance counts for beside a user's own: most users have one to three targets."
+
+
+@dataclass(frozen=True)
+class FrozenRanker:
+    """Coefficients of a conditional logit; ``behaviour`` float64 (F,) and ``text`` (2,), and those without a profile.
+
+    ``text`` weighs the cosine of profile and item, and the item's cosine with the mean profile, which takes out what
+    all texts share.
+    """
+
+    behaviour: np.ndarray
+    text: np.ndarray
+    without_profile: np.ndarray
+    mean_profile: np.ndarray  # float32 (d,)
+    scale: np.ndarray  # float64 (F, 2): mean and spread of the behaviour features
+    fit: dict[str, float]
+
+    @property
+    def identity(self) -> str:
+        """Content hash of every number that shapes a score."""
+        parts = (self.behaviour, self.text, self.without_profile, self.mean_profile, self.scale)
+        return content_id("frozen_ranker", *(part.tobytes().hex() for part in parts))
+
+
+def fit_ranker(
+    scene: Scene, item_vectors: np.ndarray, profile_vectors: np.ndarray, config: RankingRewardConfig
+) -> FrozenRanker:
+    """Fit on every user of ``scene`` by maximum likelihood (L-BFGS, deterministic).
+
+    Parameters
+    ----------
+    item_vectors, profile_vectors
+        float32 (I, d) and (U, d), unit length: row by row the scene's items, and one profile per user.
+    """
+    raw = _behaviour(scene)
+    mean, spread = raw.mean(axis=(0, 1), dtype=np.float64), raw.std(axis=(0, 1), dtype=np.float64)
+    scale = np.stack([mean, np.where(spread > 0, spread, 1.0)], axis=1)
+    features = _scaled(raw, scale)
+    mean_profile = profile_vectors.mean(axis=0)
+    text = np.stack(
+        [profile_vectors @ item_vectors.T, np.broadcast_to(item_vectors @ mean_profile, features.shape[:2])], axis=-1
+    )
+    without, _ = _maximum_likelihood(features, scene, config.l2)
+    with_text, loss = _maximum_likelihood(np.concatenate([features, text * _TEXT_SCALE], axis=-1), scene, config.l2)
+    n = features.shape[-1]
+    return FrozenRanker(with_text[:n], with_text[n:] * _TEXT_SCALE, without, mean_profile, scale, {"loss": loss})
+
+
+_TEXT_SCALE = np.float32(10)  # one over the spread of a cosine over items, about 0.1: as the standardised features
+
+
+class RankingReward:
+    """Scores of a frozen ranker for many texts of the users of one scene.
+
+    ``identity`` is the content hash of the judge; two with one identity give the same rewards.
+    """
+
+    def __init__(
+        self, ranker: FrozenRanker, scene: Scene, item_vectors: np.ndarray, config: RankingRewardConfig
+    ) -> None:
+        self.ranker, self.scene, self.config = ranker, scene, config
+        self.identity = content_id("ranking_reward", ranker.identity, config.model_dump_json())
+        self._items = item_vectors
+        features = _scaled(_behaviour(scene), ranker.scale)
+        shared = (item_vectors @ ranker.mean_profile) * ranker.text[1]
+        self._base = (features @ ranker.behaviour + shared).astype(np.float32)
+        self._blocked = scene.seen.toarray() != 0
+        without = (features @ ranker.without_profile).astype(np.float32)
+        if config.utility == "matched":
+            self._near = _nearest(without, self._blocked, scene, config.n_matched)
+            self._no_profile = np.full(len(scene.target_user), 0.5)
+        else:
+            self._no_profile = _target_log_likelihood(without, self._blocked, np.arange(len(without)), scene)
+
+    def per_target(self, user_rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Utility of each text for each target of its user less that without a profile, float64, target by target.
+
+        ``user_rows`` int64 (C,): the scene's row of each text's user; ``vectors`` float32 (C, d). Texts come one after
+        the other, each with the targets of its user in the scene's order; `target_counts` says how many.
+        """
+        parts = []
+        for start in range(0, len(user_rows), BLOCK):
+            rows = user_rows[start : start + BLOCK]
+            cosines = vectors[start : start + BLOCK] @ self._items.T
+            if self.config.utility == "matched":
+                gained = _share_below(cosines, self._near, rows, self.scene)
+            else:
+                scores = self._base[rows] + cosines * self.ranker.text[0]
+                gained = _target_log_likelihood(scores, self._blocked[rows], rows, self.scene)
+            parts.append(gained - self._no_profile[_targets_of(rows, self.scene)])
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def target_counts(self, user_rows: np.ndarray) -> np.ndarray:
+        """int64 (C,): targets of each text's user."""
+        return np.bincount(self.scene.target_user, minlength=len(self.scene.user_ids))[user_rows]
+
+    def rewards(self, candidates: pa.Table, vectors: np.ndarray) -> pa.Table:
+        """The ``REWARDS`` of ``candidates`` (schema ``CANDIDATES``), whose texts ``vectors`` (C, d) encode.
+
+        ``noise`` is the standard error of a candidate's mean over targets, as if the targets were drawn again, of what
+        is its own: a user's targets are easier or harder for all of the user's candidates alike.
+        """
+        rows = self.scene.rows_of(candidates[USER_ID])
+        if self.config.utility == "matched":
+            vectors = own_part(vectors, kinds_of(candidates))
+        gains, counts = self.per_target(rows, vectors), self.target_counts(rows)
+        text = np.repeat(np.arange(len(rows)), counts)
+        value = np.bincount(text, gains, minlength=len(rows)) / counts
+        noise = _standard_errors(gains, rows, counts, self.config.prior_targets)
+        no_profile = np.bincount(self.scene.target_user, self._no_profile, minlength=len(self.scene.user_ids))
+        n = len(rows)
+        columns = {
+            "candidate_id": candidates["candidate_id"],
+            USER_ID: candidates[USER_ID],
+            "reward": pa.array([self.identity] * n),
+            "value": pa.array(value),
+            "raw": pa.array(value),
+            "noise": pa.array(noise),
+            "no_profile": pa.array(no_profile[rows] / counts),
+            "n_targets": pa.array(counts),
+            "correct": pa.nulls(n, pa.bool_()),
+            "answer": pa.array([""] * n),
+        }
+        return pa.table(columns).cast(REWARDS)
+
+
+def kinds_of(candidates: pa.Table) -> np.ndarray:
+    """int64 (C,): the kind of each candidate, that is its generator and style."""
+    names = pc.binary_join_element_wise(candidates[GENERATOR_ID], candidates["style"], "|").combine_chunks()
+    return names.dictionary_encode().indices.to_numpy().astype(np.int64)
+
+
+def own_part(vectors: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """float32 (C, d): ``vectors`` less the mean of their kind."""
+    sums = np.zeros((kinds.max() + 1, vectors.shape[1]))
+    np.add.at(sums, kinds, vectors)
+    return (vectors - (sums / np.bincount(kinds)[:, None])[kinds]).astype(np.float32)
+
+
+def item_vectors(scene: Scene, encoder: SentenceEncoder) -> np.ndarray:
+    """float32 (I, d): the scene's item texts, by the encoder that serves the profiles."""
+    return encoder.encode(scene.item_texts)
+
+
+def _behaviour(scene: Scene) -> np.ndarray:
+    """float32 (U, I, len(BEHAVIOUR)): what a ranker knows without a text; counts as log(1 + n), unknown as 0."""
+    n_users, n_items = scene.seen.shape
+    features = np.zeros((n_users, n_items, len(BEHAVIOUR)), dtype=np.float32)
+    numbers = scene.item_numbers.copy()
+    logged = [ITEM_NUMBERS.index(name) for name in (*_COUNTS, "item_days_since_last", "item_age_days")]
+    numbers[:, logged] = np.log1p(np.maximum(numbers[:, logged], 0))
+    features[:, :, : len(ITEM_NUMBERS)] = np.where(np.isnan(numbers), np.nanmean(numbers, axis=0), numbers)
+    categories = scene.item_categories
+    features[:, :, -3] = (scene.users.shares @ categories.T).toarray()
+    weight = (scene.users.rated_shares @ categories.T).toarray()
+    total = (scene.users.ratings @ categories.T).toarray()
+    mean = total.sum() / max(weight.sum(), 1e-9)
+    features[:, :, -2] = np.divide(total, weight, out=np.full_like(weight, mean), where=weight > 0)
+    features[:, :, -1] = np.log1p(ItemKnn(scene.history).scores(scene.seen))
+    return features
+
+
+def _scaled(features: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return ((features - scale[:, 0]) / scale[:, 1]).astype(np.float32)
+
+
+def _maximum_likelihood(features: np.ndarray, scene: Scene, l2: float) -> tuple[np.ndarray, float]:
+    """Coefficients float64 (F,) and the mean negative log-likelihood of the targets."""
+    from scipy.optimize import minimize
+
+    blocked = scene.seen.toarray() != 0
+    user, item = scene.target_user, scene.target_item
+    weight = np.bincount(user, minlength=len(features)) / len(user)  # a user's share of the targets
+    wanted = features[user, item].mean(axis=0, dtype=np.float64)
+
+    def loss(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+        scores = np.where(blocked, -np.inf, features @ coefficients.astype(np.float32))
+        top = scores.max(axis=1, keepdims=True)
+        odds = np.exp(scores - top)
+        total = odds.sum(axis=1, keepdims=True)
+        log_total = (top + np.log(total))[:, 0]
+        expected = np.einsum("u,ui,uif->f", weight, odds / total, features, optimize=True)
+        value = weight @ log_total - wanted @ coefficients + l2 / 2 * coefficients @ coefficients
+        return float(value), expected - wanted + l2 * coefficients
+
+    found = minimize(loss, np.zeros(features.shape[-1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    if not np.isfinite(found.fun):
+        raise DataError(f"The ranker cannot be fitted on {len(user)} targets: its loss is {found.fun}.")
+    return found.x, float(found.fun)
+
+
+def _targets_of(rows: np.ndarray, scene: Scene) -> np.ndarray:
+    """int64: the scene's targets of each row's user, one user after the other; targets are sorted by user."""
+    start = np.searchsorted(scene.target_user, rows, side="left")
+    counts = np.searchsorted(scene.target_user, rows, side="right") - start
+    offsets = np.cumsum(counts) - counts
+    return np.arange(counts.sum()) + np.repeat(start - offsets, counts)
+
+
+def _nearest(scores: np.ndarray, blocked: np.ndarray, scene: Scene, n: int) -> np.ndarray:
+    """int32 (N, n): for each target the other items whose score for its user is nearest; fewer items: all of them."""
+    n = min(n, scores.shape[1] - 1)
+    near = np.empty((len(scene.target_user), n), dtype=np.int32)
+    for place, (user, item) in enumerate(zip(scene.target_user, scene.target_item, strict=True)):
+        distance = np.where(blocked[user], np.inf, np.abs(scores[user] - scores[user, item]))
+        distance[item] = np.inf
+        near[place] = np.argpartition(distance, n - 1)[:n]
+    return near
+
+
+def _share_below(cosines: np.ndarray, near: np.ndarray, rows: np.ndarray, scene: Scene) -> np.ndarray:
+    """float64: of the items near each target of each row's user, the share with a smaller cosine; ties count half."""
+    targets = _targets_of(rows, scene)
+    counts = np.bincount(scene.target_user, minlength=len(scene.user_ids))[rows]
+    text = np.repeat(np.arange(len(rows)), counts)
+    own = cosines[text, scene.target_item[targets]][:, None]
+    others = cosines[text[:, None], near[targets]]
+    return (others < own).mean(axis=1) + 0.5 * (others == own).mean(axis=1)
+
+
+def _target_log_likelihood(scores: np.ndarray, blocked: np.ndarray, rows: np.ndarray, scene: Scene) -> np.ndarray:
+    """float64: log p of each target of each row's user, in the order of `_targets_of`."""
+    scores = np.where(blocked, -np.inf, scores)
+    top = scores.max(axis=1)
+    log_total = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
+    targets = _targets_of(rows, scene)
+    counts = np.bincount(scene.target_user, minlength=len(scene.user_ids))[rows]
+    text = np.repeat(np.arange(len(rows)), counts)
+    return (scores[text, scene.target_item[targets]] - log_total[text]).astype(np.float64)
+
+
+def _standard_errors(gains: np.ndarray, rows: np.ndarray, counts: np.ndarray, prior: float) -> np.ndarray:
+    """float64 (C,): see `RankingReward.rewards`; variances are shrunk towards the pooled one."""
+    text = np.repeat(np.arange(len(rows)), counts)
+    place = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
+    width = int(counts.max()) if len(counts) else 1
+    target = rows[text] * width + place
+    of_target = np.bincount(target, gains) / np.maximum(np.bincount(target), 1)
+    own = gains - of_target[target]
+    mean = np.bincount(text, own, minlength=len(rows)) / counts
+    squares = np.bincount(text, (own - mean[text]) ** 2, minlength=len(rows))
+    pooled = squares.sum() / max((counts - 1).sum(), 1)
+    variance = (squares + prior * pooled) / (counts - 1 + prior)
+    return np.sqrt(variance / counts)
