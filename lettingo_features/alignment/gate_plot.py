@@ -7,19 +7,14 @@ report's style sheet where the piece stands in a report, and its own elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lettingo_features.alignment.gate import PairedMetric
 from lettingo_features.alignment.verdict import Comparison
-from lettingo_features.errors import MissingExtraError
+from lettingo_features.evaluation.report_page import page_template
 from lettingo_features.evaluation.report_plots import Mark, interval_marks, nice_ticks
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 SIDE_BARS = 12
 "Bars on each side of zero."
@@ -88,7 +83,9 @@ def difference_figure(metric: PairedMetric, comparison: Comparison, confidence: 
     MissingExtraError
         jinja2 is not installed.
     """
-    return _template().render(plot=difference_plot(metric, comparison), found=comparison, confidence=confidence)
+    return page_template(Path(__file__).with_suffix(".html")).render(
+        plot=difference_plot(metric, comparison), found=comparison, confidence=confidence
+    )
 
 
 def _histogram(changed: np.ndarray) -> tuple[list[Mark], list[Mark]]:
@@ -114,19 +111,3 @@ def _histogram(changed: np.ndarray) -> tuple[list[Mark], list[Mark]]:
 
 def _beyond(number: int, counts: np.ndarray) -> str:
     return " and beyond" if number in (0, len(counts) - 1) else ""
-
-
-@cache
-def _template() -> Template:
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("The gate's plot", "train") from error
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("gate_plot.html")

@@ -1,8 +1,4 @@
-"""The demo's report: one HTML file that needs nothing else, neither network nor script, with its plots inline as SVG.
-
-Titles, texts, ids and categories come from strangers. They meet the page only through the template's autoescaping; the
-page's content policy forbids scripts and requests even if something slipped through.
-"""
+"""The demo's report, a page of `report_page` with its plots inline as SVG."""
 
 from __future__ import annotations
 
@@ -10,16 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lettingo_features.errors import MissingExtraError
 from lettingo_features.evaluation import report_plots as plots
-from lettingo_features.evaluation.report_users import UserStory, clean, shown_story, sorted_story
+from lettingo_features.evaluation.report_page import page_template, write_page
+from lettingo_features.evaluation.report_users import UserStory, shown_story, sorted_story
 from lettingo_features.evaluation.splits import Split
 from lettingo_features.evaluation.uplift_report import (
     LANGUAGE_MODEL,
@@ -27,9 +22,6 @@ from lettingo_features.evaluation.uplift_report import (
     SHUFFLED,
     STATISTICAL,
 )
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 _TABLES = ("interactions", "items")
 _DOOR = ("rows_in", "appended", "already_there", "exact_duplicates", "quarantined")
@@ -100,7 +92,7 @@ def render_report(inputs: ReportInputs) -> str:
     stories = [sorted_story(user) for user in inputs.users]
     colours = plots.category_colours(story.history for story in stories)
     words, word_ticks = plots.word_bars(inputs.profile_stats.get("word_histogram") or [])
-    template = _environment().get_template("report.html")
+    template = page_template(Path(__file__).with_suffix(".html"))
     return template.render(
         inputs=inputs,
         split=inputs.split,
@@ -124,14 +116,8 @@ def render_report(inputs: ReportInputs) -> str:
 
 
 def write_report(inputs: ReportInputs, path: str | os.PathLike[str]) -> Path:
-    """Write the page to ``path`` (UTF-8; its folder is made), whole or not at all, and return where it is."""
-    path = Path(path)
-    page = render_report(inputs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    """Write the page to ``path``; see `report_page.write_page`."""
+    return write_page(render_report(inputs), path)
 
 
 def _door(ingest: Mapping[str, Any]) -> list[tuple[str, list[int]]]:
@@ -197,46 +183,3 @@ def _online(online: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _missing(facts: Mapping[str, Any]) -> str:
     parts = [f"{facts['missing_rows']:,} rows"] if facts["missing_rows"] else []
     return ", ".join([*parts, *facts["missing_columns"]]) or "none"
-
-
-@cache
-def _environment() -> Environment:
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("The report", "train") from error
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: clean(value) if isinstance(value, str) else value,
-    )
-    environment.filters.update(day=plots.day, duration=duration, seconds=seconds)
-    return environment
-
-
-def duration(amount: float | None) -> str:
-    """A margin in the unit that suits it.
-
-    >>> duration(21_600.0), duration(0.000001), duration(777_600)
-    ('6 h', '1 µs', '9 days')
-    """
-    if amount is None:
-        return "–"
-    for unit, size in (("days", 2 * 86_400), ("h", 3_600), ("min", 60), ("s", 1), ("ms", 1e-3)):
-        if abs(amount) >= size:
-            return f"{amount / (86_400 if unit == 'days' else size):,.3g} {unit}"
-    return f"{amount * 1e6:.3g} µs"
-
-
-def seconds(amount: float) -> str:
-    """Wall time for a label.
-
-    >>> seconds(0.42), seconds(12.3), seconds(75)
-    ('0.4 s', '12 s', '1 min 15 s')
-    """
-    if amount < 10:
-        return f"{amount:.1f} s"
-    return f"{amount:.0f} s" if round(amount) < 60 else f"{round(amount) // 60} min {round(amount) % 60} s"

@@ -9,6 +9,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from lettingo_features.evaluation import report_plots as plots
+from lettingo_features.evaluation.report_page import capped
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -17,7 +18,6 @@ UNSEEN_ROWS, SEEN_ROWS, PROFILES = 3, 6, 2
 "Shown per user: newest interactions after the newest cutoff, newest before it, and profiles (older ones are folded)."
 TITLE_CHARS, CATEGORY_CHARS, TEXT_CHARS, CATEGORIES = 200, 60, 4_000, 8
 "Caps on what one row or profile may put on the page: a title of a megabyte must not become a page of many."
-_HARMFUL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # not allowed in HTML, or in UTF-8 at all
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ def sorted_story(user: UserStory) -> UserStory:
     history = [
         {
             "event_timestamp": plots.utc(row["event_timestamp"]),
-            "title": _capped(row["title"], TITLE_CHARS),
-            "categories": [_capped(name, CATEGORY_CHARS) for name in (row["categories"] or ())[:CATEGORIES] if name],
+            "title": capped(row["title"], TITLE_CHARS),
+            "categories": [capped(name, CATEGORY_CHARS) for name in (row["categories"] or ())[:CATEGORIES] if name],
             "rating": None if row["rating"] is None or isnan(row["rating"]) else row["rating"],
         }
         for row in user.history
     ]
     profiles = [
-        {**profile, "cutoff": plots.utc(profile["cutoff"]), "text": _capped(profile["text"], TEXT_CHARS)}
+        {**profile, "cutoff": plots.utc(profile["cutoff"]), "text": capped(profile["text"], TEXT_CHARS)}
         for profile in user.profiles
     ]
     return UserStory(
-        _capped(user.user_id, TITLE_CHARS),
+        capped(user.user_id, TITLE_CHARS),
         sorted(history, key=lambda row: row["event_timestamp"]),
         sorted(profiles, key=lambda profile: profile["cutoff"], reverse=True),
     )
@@ -108,12 +108,3 @@ def highlight(text: str, classes: Mapping[str, str]) -> Markup:
         mark.format(folded.get(piece.lower(), "cx"), piece) if place % 2 else escape(piece)
         for place, piece in enumerate(pieces)
     )
-
-
-def _capped(text: str, most: int) -> str:
-    return clean(text if len(text) <= most else f"{text[: most - 1]}…")
-
-
-def clean(text: str) -> str:
-    """``text`` without control characters and lone surrogates, its kind (plain or escaped markup) kept."""
-    return type(text)(_HARMFUL.sub("\N{REPLACEMENT CHARACTER}", text))

@@ -13,7 +13,9 @@ import pytest
 
 from lettingo_features.certificate import Certificate, FamilyCheck
 from lettingo_features.evaluation import uplift_report as uplift
-from lettingo_features.evaluation.report import ReportInputs, UserStory, duration, render_report, seconds, write_report
+from lettingo_features.evaluation.report import ReportInputs, render_report, write_report
+from lettingo_features.evaluation.report_page import duration, seconds
+from lettingo_features.evaluation.report_users import UserStory
 from lettingo_features.evaluation.splits import Split
 
 HOSTILE = [
