@@ -133,14 +133,22 @@ class RankingReward:
         parts = []
         for start in range(0, len(user_rows), BLOCK):
             rows = user_rows[start : start + BLOCK]
-            cosines = vectors[start : start + BLOCK] @ self._items.T
-            if self.config.utility == "matched":
-                gained = _share_below(cosines, self._near, rows, self.scene)
-            else:
-                scores = self._base[rows] + cosines * self.ranker.text[0]
-                gained = _target_log_likelihood(scores, self._blocked[rows], rows, self.scene)
-            parts.append(gained - self._no_profile[_targets_of(rows, self.scene)])
+            scores = vectors[start : start + BLOCK] @ self._items.T
+            if self.config.utility == "log_likelihood":
+                scores = self._base[rows] + scores * self.ranker.text[0]
+            parts.append(self.of_scores(rows, scores))
         return np.concatenate(parts) if parts else np.zeros(0)
+
+    def of_scores(self, user_rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """As `per_target`, of a ranking that needs no text, such as popularity: ``scores`` float32 (C, I).
+
+        *log_likelihood* takes them as logits, *matched* for their order alone.
+        """
+        if self.config.utility == "matched":
+            gained = _share_below(scores, self._near, user_rows, self.scene)
+        else:
+            gained = _target_log_likelihood(scores, self._blocked[user_rows], user_rows, self.scene)
+        return gained - self._no_profile[_targets_of(user_rows, self.scene)]
 
     def target_counts(self, user_rows: np.ndarray) -> np.ndarray:
         """int64 (C,): targets of each text's user."""
@@ -158,7 +166,7 @@ class RankingReward:
         gains, counts = self.per_target(rows, vectors), self.target_counts(rows)
         text = np.repeat(np.arange(len(rows)), counts)
         value = np.bincount(text, gains, minlength=len(rows)) / counts
-        noise = _standard_errors(gains, rows, counts, self.config.prior_targets)
+        noise = standard_errors(gains, rows, counts, self.config.prior_targets)
         no_profile = np.bincount(self.scene.target_user, self._no_profile, minlength=len(self.scene.user_ids))
         n = len(rows)
         columns = {
@@ -281,8 +289,12 @@ def _target_log_likelihood(scores: np.ndarray, blocked: np.ndarray, rows: np.nda
     return (scores[text, scene.target_item[targets]] - log_total[text]).astype(np.float64)
 
 
-def _standard_errors(gains: np.ndarray, rows: np.ndarray, counts: np.ndarray, prior: float) -> np.ndarray:
-    """float64 (C,): see `RankingReward.rewards`; variances are shrunk towards the pooled one."""
+def standard_errors(gains: np.ndarray, rows: np.ndarray, counts: np.ndarray, prior: float) -> np.ndarray:
+    """float64 (C,): the noise of `RankingReward.rewards`; variances are shrunk towards the pooled one.
+
+    ``gains`` as `RankingReward.per_target` gives them, of texts of the users ``rows`` int64 (C,), ``counts`` int64 (C,)
+    for each; all texts of a user have the same targets in the same order.
+    """
     text = np.repeat(np.arange(len(rows)), counts)
     place = np.arange(len(text)) - np.repeat(np.cumsum(counts) - counts, counts)
     width = int(counts.max()) if len(counts) else 1

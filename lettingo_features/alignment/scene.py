@@ -33,7 +33,7 @@ class Scene:
     Attributes
     ----------
     cutoff : datetime
-        Everything but the targets lies strictly before it.
+        Everything but the targets lies strictly before it; the targets after it, but in a random split.
     user_ids : pa.Array
         Length U, in order of id.
     users : UserSide
@@ -99,6 +99,26 @@ def build_scene(home: Home, cutoff: datetime, users: pa.Array, targets: pa.Table
     early = pc.sum(pc.less(targets["event_timestamp"], pa.scalar(earliest, targets["event_timestamp"].type))).as_py()
     if early:
         raise DataError(f"{early} of {targets.num_rows} targets lie before {earliest}, when a text could be served.")
+    return _scene(home, cutoff, users, targets, publish_lag_s)
+
+
+def build_random_split_scene(home: Home, cutoff: datetime, users: pa.Array, targets: pa.Table) -> Scene:
+    """As `build_scene`, for data that was split at random: targets, which the home does not hold, may be of any time.
+
+    What the judges know is then partly younger than the targets. Compare texts with each other and with the controls of
+    the same scene; its level says nothing about a ranking of the future.
+
+    Parameters
+    ----------
+    cutoff
+        After every interaction of the home.
+    targets
+        ``user_id, item_id``; those that the home holds are left out and counted as met before.
+    """
+    return _scene(home, cutoff, users, targets, publish_lag_s=0)
+
+
+def _scene(home: Home, cutoff: datetime, users: pa.Array, targets: pa.Table, publish_lag_s: int) -> Scene:
     connection = connect(home.spill)
     interactions = home.scan("interactions")
     past = history(connection, interactions, cutoff)

@@ -68,12 +68,12 @@ def target_naming(candidates: pa.Table, targets: pa.Table, seed: int = 0) -> Tar
     names = {
         user: f" {name} "
         for user, title in zip(targets[c.USER_ID].to_pylist(), targets[c.TITLE].to_pylist(), strict=True)
-        if (name := _name(title or ""))
+        if (name := title_words(title or ""))
     }
     texts: dict[str, list[str]] = {}
     for user, text in zip(candidates[c.USER_ID].to_pylist(), candidates["text"].to_pylist(), strict=True):
         if user in names:
-            texts.setdefault(user, []).append(f" {_plain(text)} ")
+            texts.setdefault(user, []).append(f" {plain_words(text)} ")
     users = sorted(texts)
     together = {user: "\n".join(own) for user, own in texts.items()}
 
@@ -100,15 +100,15 @@ def target_naming(candidates: pa.Table, targets: pa.Table, seed: int = 0) -> Tar
     )
 
 
-def _name(title: str) -> str:
+def title_words(title: str) -> str:
     """``title`` as texts write it: no year, the article in front, plain words.
 
-    >>> _name("Silence of the Lambs, The (1991)")
+    >>> title_words("Silence of the Lambs, The (1991)")
     'the silence of the lambs'
     """
     name = _ARTICLE_LAST.sub(r"\2 \1", _YEAR.sub("", title).casefold())
-    return _plain(name)
+    return plain_words(name)
 
 
-def _plain(text: str) -> str:
+def plain_words(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.casefold()))
