@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 _QUOTED = re.compile(r'"([^"\n]{1,200})"')
-_SENTENCE = re.compile(r"(?:^|[.!?\n]\s*|[-*]\s+|:\s+)\S+")  # its first word is a capital by rule
-_NAME = re.compile(r"(?<![\w'-])[A-Z][\w'&-]+(?:\s+(?:(?:of|the|and|&)\s+)*[A-Z][\w'&-]+)*")
+_OPENING = re.compile(r"(?:^|[.!?\n]\s*|[-*•]\s+|:\s+)(?:[-*•]\s+)?[^\s.!?:]+")  # its word is a capital by rule
+_WORD = r"[A-ZÀ-ÖØ-ÞΑ-ΩА-ЯЁ][\w'&-]*[\w]"
+_NAME = re.compile(rf"(?<![\w'-]){_WORD}(?:[ \t]+(?:(?:of|the)[ \t]+)*{_WORD})*")  # "Drama and Comedy" are two
+_GAP = " | "  # where something was taken out: no name goes across
 
 
 def supported_shares(texts: Sequence[str], prompts: Sequence[str]) -> np.ndarray:
@@ -26,8 +28,9 @@ def supported_shares(texts: Sequence[str], prompts: Sequence[str]) -> np.ndarray
 
 def names_in(text: str) -> list[str]:
     """The names that a text uses: quoted titles, then runs of capitalised words that open no sentence."""
-    rest = _SENTENCE.sub(" ", _QUOTED.sub(" ", text))
-    return [name.strip(" .,;:") for name in (*_QUOTED.findall(text), *_NAME.findall(rest))]
+    rest = _OPENING.sub(_GAP, _QUOTED.sub(_GAP, text))
+    names = (name.strip(" .,;:") for name in (*_QUOTED.findall(text), *_NAME.findall(rest)))
+    return [name for name in names if name]
 
 
 def _share(text: str, prompt: str) -> float:
