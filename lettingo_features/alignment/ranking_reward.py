@@ -5,11 +5,10 @@ categories, co-occurrence) and the cosine of profile and item text. It is fitted
 and frozen before any candidate is judged. Ours: LettinGo (section 3.2.2) asks for one correct class of one item.
 
 Two utilities. *matched*: among the items that behaviour alone ranks nearest to the target, the share that the profile
-puts below it, less one half, which is what no profile gives. What all texts of its kind share is taken out of a text's
-cosines first, so that it earns by being its user's and not by sounding like good items: the texts of other users earn
-nothing on average, by construction. *log_likelihood*: of the target under the whole ranker, less the same without a
-profile. The second is what the ranker was fitted for, but a single popular target moves it more than any text does; the
-first asks of a text only what behaviour leaves open, and is bounded.
+puts below it, less the same share for the targets of other users, which a text reaches by sounding like what everybody
+likes: what is left is what it says of its user and behaviour does not. Without a profile that is 0, and with another
+user's it is 0 on average, by construction. *log_likelihood*: of the target under the whole ranker, less the same
+without a profile. The ranker was fitted for it, but one popular target moves it more than any text does.
 """
 
 from __future__ import annotations
@@ -19,12 +18,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from lettingo_features.alignment.scene import Scene
 from lettingo_features.alignment.tables import REWARDS
-from lettingo_features.columns import GENERATOR_ID, USER_ID
+from lettingo_features.columns import USER_ID
 from lettingo_features.config import Config
 from lettingo_features.errors import DataError
 from lettingo_features.evaluation.controls import ItemKnn
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from lettingo_features.encoding import SentenceEncoder
 
 BLOCK = 256  # candidates scored at once: some ten MB of scores
+_GATHERED = 4_096  # comparisons of a target with its matched items at once: as much
 _COUNTS = [name for name in ITEM_NUMBERS if name.startswith("item_count")]
 BEHAVIOUR = (*ITEM_NUMBERS, "category_share", "category_rating", "neighbours")
 
@@ -44,8 +43,12 @@ class RankingRewardConfig(Config):
 
     utility: Literal["matched", "log_likelihood"] = "matched"
     "What a text is worth for one target; see the module."
-    n_matched: int = Field(2_000, ge=1)
+    n_matched: int = Field(1_000, ge=1)
     "Items that a target is compared with, of those that behaviour ranks nearest to it."
+    n_others: int = Field(200, ge=1)
+    "Targets of other users that a text is judged on for comparison, drawn once for all texts."
+    seed: int = 0
+    "Of that draw."
     l2: float = 1e-2
     "Weight of the squared coefficients in the mean loss; features are standardised."
     prior_targets: float = 4.0
@@ -120,7 +123,9 @@ class RankingReward:
         without = (features @ ranker.without_profile).astype(np.float32)
         if config.utility == "matched":
             self._near = _nearest(without, self._blocked, scene, config.n_matched)
-            self._no_profile = np.full(len(scene.target_user), 0.5)
+            n = len(scene.target_user)
+            self._others = np.random.default_rng(config.seed).choice(n, size=min(config.n_others, n), replace=False)
+            self._no_profile = np.zeros(n)
         else:
             self._no_profile = _target_log_likelihood(without, self._blocked, np.arange(len(without)), scene)
 
@@ -145,10 +150,22 @@ class RankingReward:
         *log_likelihood* takes them as logits, *matched* for their order alone.
         """
         if self.config.utility == "matched":
-            gained = _share_below(scores, self._near, user_rows, self.scene)
+            gained = self._own_share(scores, user_rows)
         else:
             gained = _target_log_likelihood(scores, self._blocked[user_rows], user_rows, self.scene)
         return gained - self._no_profile[_targets_of(user_rows, self.scene)]
+
+    def _own_share(self, cosines: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Share of matched items below each target, less the text's mean share over the others' targets."""
+        targets, scene = _targets_of(rows, self.scene), self.scene
+        text = np.repeat(np.arange(len(rows)), self.target_counts(rows))
+        own = _share_below(cosines, text, targets, self._near, scene)
+        every = np.repeat(np.arange(len(rows)), len(self._others))
+        others = np.tile(self._others, len(rows))
+        shares = _share_below(cosines, every, others, self._near, scene).reshape(len(rows), -1)
+        foreign = scene.target_user[self._others] != rows[:, None]
+        mean = (shares * foreign).sum(axis=1) / np.maximum(foreign.sum(axis=1), 1)
+        return own - mean[text]
 
     def target_counts(self, user_rows: np.ndarray) -> np.ndarray:
         """int64 (C,): targets of each text's user."""
@@ -161,8 +178,6 @@ class RankingReward:
         is its own: a user's targets are easier or harder for all of the user's candidates alike.
         """
         rows = self.scene.rows_of(candidates[USER_ID])
-        if self.config.utility == "matched":
-            vectors = own_part(vectors, kinds_of(candidates))
         gains, counts = self.per_target(rows, vectors), self.target_counts(rows)
         text = np.repeat(np.arange(len(rows)), counts)
         value = np.bincount(text, gains, minlength=len(rows)) / counts
@@ -184,32 +199,21 @@ class RankingReward:
         return pa.table(columns).cast(REWARDS)
 
 
-def kinds_of(candidates: pa.Table) -> np.ndarray:
-    """int64 (C,): the kind of each candidate, that is its generator and style."""
-    names = pc.binary_join_element_wise(candidates[GENERATOR_ID], candidates["style"], "|").combine_chunks()
-    return names.dictionary_encode().indices.to_numpy().astype(np.int64)
-
-
-def own_part(vectors: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """float32 (C, d): ``vectors`` less the mean of their kind."""
-    sums = np.zeros((kinds.max() + 1, vectors.shape[1]))
-    np.add.at(sums, kinds, vectors)
-    return (vectors - (sums / np.bincount(kinds)[:, None])[kinds]).astype(np.float32)
-
-
 def item_vectors(scene: Scene, encoder: SentenceEncoder) -> np.ndarray:
     """float32 (I, d): the scene's item texts, by the encoder that serves the profiles."""
     return encoder.encode(scene.item_texts)
 
 
 def _behaviour(scene: Scene) -> np.ndarray:
-    """float32 (U, I, len(BEHAVIOUR)): what a ranker knows without a text; counts as log(1 + n), unknown as 0."""
+    """float32 (U, I, len(BEHAVIOUR)): what a ranker knows without a text; counts as log(1 + n), unknown as the mean."""
     n_users, n_items = scene.seen.shape
     features = np.zeros((n_users, n_items, len(BEHAVIOUR)), dtype=np.float32)
     numbers = scene.item_numbers.copy()
     logged = [ITEM_NUMBERS.index(name) for name in (*_COUNTS, "item_days_since_last", "item_age_days")]
     numbers[:, logged] = np.log1p(np.maximum(numbers[:, logged], 0))
-    features[:, :, : len(ITEM_NUMBERS)] = np.where(np.isnan(numbers), np.nanmean(numbers, axis=0), numbers)
+    known = ~np.isnan(numbers)
+    mean = np.where(known, numbers, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)  # 0 where nothing is rated
+    features[:, :, : len(ITEM_NUMBERS)] = np.where(known, numbers, mean)
     categories = scene.item_categories
     features[:, :, -3] = (scene.users.shares @ categories.T).toarray()
     weight = (scene.users.rated_shares @ categories.T).toarray()
@@ -258,24 +262,30 @@ def _targets_of(rows: np.ndarray, scene: Scene) -> np.ndarray:
 
 
 def _nearest(scores: np.ndarray, blocked: np.ndarray, scene: Scene, n: int) -> np.ndarray:
-    """int32 (N, n): for each target the other items whose score for its user is nearest; fewer items: all of them."""
-    n = min(n, scores.shape[1] - 1)
-    near = np.empty((len(scene.target_user), n), dtype=np.int32)
+    """int32 (N, n): for each target the other items, unmet by its user, whose score is nearest; -1 where fewer are."""
+    near = np.full((len(scene.target_user), min(n, scores.shape[1] - 1)), -1, dtype=np.int32)
     for place, (user, item) in enumerate(zip(scene.target_user, scene.target_item, strict=True)):
-        distance = np.where(blocked[user], np.inf, np.abs(scores[user] - scores[user, item]))
-        distance[item] = np.inf
-        near[place] = np.argpartition(distance, n - 1)[:n]
+        free = ~blocked[user]
+        free[item] = False
+        others = np.flatnonzero(free)
+        if len(others) > n:
+            distance = np.abs(scores[user, others] - scores[user, item])
+            others = others[np.argpartition(distance, n - 1)[:n]]
+        near[place, : len(others)] = others
     return near
 
 
-def _share_below(cosines: np.ndarray, near: np.ndarray, rows: np.ndarray, scene: Scene) -> np.ndarray:
-    """float64: of the items near each target of each row's user, the share with a smaller cosine; ties count half."""
-    targets = _targets_of(rows, scene)
-    counts = np.bincount(scene.target_user, minlength=len(scene.user_ids))[rows]
-    text = np.repeat(np.arange(len(rows)), counts)
-    own = cosines[text, scene.target_item[targets]][:, None]
-    others = cosines[text[:, None], near[targets]]
-    return (others < own).mean(axis=1) + 0.5 * (others == own).mean(axis=1)
+def _share_below(
+    cosines: np.ndarray, text: np.ndarray, targets: np.ndarray, near: np.ndarray, scene: Scene
+) -> np.ndarray:
+    """float64, aligned with ``text`` and ``targets``: of the items near a target the share with a smaller cosine."""
+    shares = np.empty(len(text))
+    for start in range(0, len(text), _GATHERED):
+        part = slice(start, start + _GATHERED)
+        own = cosines[text[part], scene.target_item[targets[part]]][:, None]
+        others = cosines[text[part, None], near[targets[part]]]
+        shares[part] = (others < own).mean(axis=1) + 0.5 * (others == own).mean(axis=1)  # ties count half
+    return shares
 
 
 def _target_log_likelihood(scores: np.ndarray, blocked: np.ndarray, rows: np.ndarray, scene: Scene) -> np.ndarray:
