@@ -51,7 +51,7 @@ class RankingRewardConfig(Config):
     "Of that draw."
     l2: float = 1e-2
     "Weight of the squared coefficients in the mean loss; features are standardised."
-    prior_targets: float = 4.0
+    prior_targets: float = Field(4.0, gt=0)
     "Targets that the pooled variance counts for beside a user's own: most users have one to three targets."
 
 
@@ -159,12 +159,15 @@ class RankingReward:
         """Share of matched items below each target, less the text's mean share over the others' targets."""
         targets, scene = _targets_of(rows, self.scene), self.scene
         text = np.repeat(np.arange(len(rows)), self.target_counts(rows))
-        own = _share_below(cosines, text, targets, self._near, scene)
+        unmet = np.full((len(rows), cosines.shape[1] + 1), np.nan, dtype=np.float32)  # the last: where no item is near
+        unmet[:, :-1] = np.where(self._blocked[rows], np.nan, cosines)  # nor is the user's past compared with
+        own = _share_below(unmet, text, targets, self._near, scene)
         every = np.repeat(np.arange(len(rows)), len(self._others))
         others = np.tile(self._others, len(rows))
-        shares = _share_below(cosines, every, others, self._near, scene).reshape(len(rows), -1)
-        foreign = scene.target_user[self._others] != rows[:, None]
-        mean = (shares * foreign).sum(axis=1) / np.maximum(foreign.sum(axis=1), 1)
+        shares = _share_below(unmet, every, others, self._near, scene).reshape(len(rows), -1)
+        foreign = (scene.target_user[self._others] != rows[:, None]) & ~np.isnan(shares)
+        n = foreign.sum(axis=1)
+        mean = np.where(n > 0, np.where(foreign, shares, 0).sum(axis=1) / np.maximum(n, 1), 0.5)
         return own - mean[text]
 
     def target_counts(self, user_rows: np.ndarray) -> np.ndarray:
@@ -278,13 +281,18 @@ def _nearest(scores: np.ndarray, blocked: np.ndarray, scene: Scene, n: int) -> n
 def _share_below(
     cosines: np.ndarray, text: np.ndarray, targets: np.ndarray, near: np.ndarray, scene: Scene
 ) -> np.ndarray:
-    """float64, aligned with ``text`` and ``targets``: of the items near a target the share with a smaller cosine."""
+    """float64, aligned with ``text`` and ``targets``: of the items near a target the share with a smaller cosine.
+
+    Items whose cosine is NaN are not compared with; a target whose own is NaN has the share NaN.
+    """
     shares = np.empty(len(text))
     for start in range(0, len(text), _GATHERED):
         part = slice(start, start + _GATHERED)
         own = cosines[text[part], scene.target_item[targets[part]]][:, None]
         others = cosines[text[part, None], near[targets[part]]]
-        shares[part] = (others < own).mean(axis=1) + 0.5 * (others == own).mean(axis=1)  # ties count half
+        below, above = (others < own).sum(axis=1), (others > own).sum(axis=1)
+        compared = np.maximum((~np.isnan(others)).sum(axis=1), 1)
+        shares[part] = np.where(np.isnan(own[:, 0]), np.nan, 0.5 + (below - above) / (2 * compared))  # ties count half
     return shares
 
 
@@ -313,6 +321,7 @@ def standard_errors(gains: np.ndarray, rows: np.ndarray, counts: np.ndarray, pri
     own = gains - of_target[target]
     mean = np.bincount(text, own, minlength=len(rows)) / counts
     squares = np.bincount(text, (own - mean[text]) ** 2, minlength=len(rows))
-    pooled = squares.sum() / max((counts - 1).sum(), 1)
+    several = (counts - 1).sum()
+    pooled = squares.sum() / several if several else np.mean(own**2)  # one target each: an upper bound, never 0
     variance = (squares + prior * pooled) / (counts - 1 + prior)
     return np.sqrt(variance / counts)
