@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from lettingo_features.behaviour import build_item_behaviour, build_user_behaviour
-from lettingo_features.columns import ITEM_ID, USER_ID
+from lettingo_features.columns import EVENT_TIMESTAMP, ITEM_ID, USER_ID
 from lettingo_features.data.ingest import latest_items_sql
 from lettingo_features.errors import DataError
 from lettingo_features.evaluation.controls import History
@@ -44,6 +44,8 @@ class Scene:
         float32 (I, F), the columns ``features.ITEM_NUMBERS``, NaN = unknown.
     item_categories : scipy.sparse.csr_array
         float32 (I, C) of ones.
+    category_names : list of str
+        Length C.
     item_texts : list of str
         Title and categories, cleaned; '' where an item has neither.
     history : History
@@ -62,12 +64,18 @@ class Scene:
     item_ids: pa.Array
     item_numbers: np.ndarray
     item_categories: sparse.csr_array
+    category_names: list[str]
     item_texts: list[str]
     history: History
     seen: sparse.csr_array
     target_user: np.ndarray
     target_item: np.ndarray
     counts: dict[str, int]
+
+    def categories_of(self, item: int) -> list[str]:
+        """Names of the categories of one item, by its row."""
+        start, end = self.item_categories.indptr[item : item + 2]
+        return [self.category_names[place] for place in self.item_categories.indices[start:end]]
 
     def rows_of(self, user_ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """int64: the row of each user; DataError for one who is not in the scene."""
@@ -141,6 +149,7 @@ def _scene(home: Home, cutoff: datetime, users: pa.Array, targets: pa.Table, pub
         item_ids=item_ids,
         item_numbers=numbers,
         item_categories=categories,
+        category_names=vocabulary.to_pylist(),
         item_texts=[item_text(*pair) for pair in texts],
         history=known,
         seen=seen,
@@ -153,13 +162,12 @@ def _scene(home: Home, cutoff: datetime, users: pa.Array, targets: pa.Table, pub
 def _rankable(known: History, item_ids: pa.Array, users: pa.Array, targets: pa.Table):
     """Targets as numbers: of ``users`` with a history, on items that were available and that the user had not met."""
     asked = pc.unique(users).sort()
-    mine = targets.filter(pc.is_in(targets[USER_ID], value_set=asked))
+    order = [(name, "ascending") for name in (USER_ID, EVENT_TIMESTAMP, ITEM_ID) if name in targets.column_names]
+    mine = targets.filter(pc.is_in(targets[USER_ID], value_set=asked)).sort_by(order)
     row = pc.fill_null(pc.index_in(mine[USER_ID], value_set=known.user_ids), -1).to_numpy().astype(np.int64)
     item = pc.fill_null(pc.index_in(mine[ITEM_ID], value_set=item_ids), -1).to_numpy().astype(np.int64)
-    met = np.zeros(len(row), dtype=bool)
     both = (row >= 0) & (item >= 0)
-    matrix = known.matrix()
-    met[both] = np.asarray(matrix[row[both], item[both]]).ravel() > 0
+    met = both & np.isin(row * known.n_items + item, known.user * known.n_items + known.item)
     kept = both & ~met
     if not kept.any():
         raise DataError(
@@ -168,8 +176,7 @@ def _rankable(known: History, item_ids: pa.Array, users: pa.Array, targets: pa.T
         )
     user_ids = pc.unique(mine[USER_ID].filter(pa.array(kept)).combine_chunks()).sort()
     user = pc.index_in(mine[USER_ID].filter(pa.array(kept)), value_set=user_ids).to_numpy().astype(np.int64)
-    order = np.argsort(user, kind="stable")
-    seen = matrix[pc.index_in(user_ids, value_set=known.user_ids).to_numpy()]
+    seen = known.matrix()[pc.index_in(user_ids, value_set=known.user_ids).to_numpy()]
     counts = {
         "users_asked": len(asked),
         "users": len(user_ids),
@@ -178,7 +185,7 @@ def _rankable(known: History, item_ids: pa.Array, users: pa.Array, targets: pa.T
         "targets_on_new_items": int(((row >= 0) & (item < 0)).sum()),
         "targets_met_before": int(met.sum()),
     }
-    return user[order], item[kept][order], user_ids, seen, counts
+    return user, item[kept], user_ids, seen, counts
 
 
 def _catalogue(connection: duckdb.DuckDBPyConnection, items_sql: str, item_ids: pa.Array) -> pa.Table:

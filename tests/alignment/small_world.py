@@ -114,6 +114,7 @@ def planted_scene(n_users: int = 80, n_items: int = 120, n_targets: int = 4, lik
         item_ids=pa.array([f"i{n:04}" for n in range(n_items)]),
         item_numbers=numbers,
         item_categories=categories,
+        category_names=["x", "y", "z"],
         item_texts=[f"{GROUPS[group].title()} {' '.join(each)}" for group, each in zip(items, words, strict=True)],
         history=History(user, item, np.zeros(len(user), dtype=np.int64), user_ids, n_items),
         seen=sparse.csr_array(seen),
