@@ -32,6 +32,7 @@ class Home:
         self.spill = self.root / "spill"
         self.generation = self.root / "generation"
         self.runners = self.root / "runners"
+        self.alignment = self.root / "alignment"
 
     @property
     def ledger_url(self) -> str:
@@ -88,6 +89,22 @@ def write_parquet(target: Path, batches: Iterable[pa.RecordBatch], schema: pa.Sc
                 writer.write_table(pa.Table.from_batches([batch]).select(schema.names).cast(schema))
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
+        os.replace(temporary, target)
+        _flush_names(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def write_text(target: Path, text: str) -> Path:
+    """Write ``text`` to ``target`` as `write_parquet` does: whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{uuid4().hex}.tmp"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, target)
         _flush_names(target.parent)
     finally:

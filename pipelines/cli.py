@@ -15,6 +15,7 @@ COMMANDS = {  # name -> module of this folder and its command, in run order
     "behaviour": "behaviour:behaviour",
     "items": "items:items",
     "profiles": "profiles:profiles",
+    "align": "align:align",
     "release": "release:release",
     "training-set": "training_set:training_set",
     "uplift": "uplift:uplift",

@@ -14,21 +14,26 @@ users are seen by the gate alone. The three are disjoint, by a hash of seed and 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError, DataError
-from lettingo_features.home import Home
+from lettingo_features.home import Home, write_parquet, write_text
 from lettingo_features.profiles.summary import rating_scale
 from lettingo_features.sql import connect, literal
 from lettingo_features.windows import WindowConfig
 
 _ROLES = ("gate", "fit", "explored")
+_TABLES = (*_ROLES, "reward_targets", "gate_targets")
+_TIMES = ("reward_cutoff", "gate_cutoff", "end")
 
 
 class FrameConfig(Config):
@@ -84,9 +89,31 @@ class Frame:
     gate_targets: pa.Table
     counts: dict[str, int]
 
+    def save(self, directory: Path) -> None:
+        """Keep the frame, so that interactions that arrive later change nothing for a run that has begun."""
+        for name in _TABLES:
+            table = getattr(self, name)
+            table = pa.table({"user_id": table}) if isinstance(table, pa.Array) else table
+            write_parquet(directory / f"{name}.parquet", table.to_batches(), table.schema)
+        times = {name: getattr(self, name).isoformat() for name in _TIMES}
+        write_text(
+            directory / "frame.json", json.dumps({**times, "rating_max": self.rating_max, "counts": self.counts})
+        )
+
+    @staticmethod
+    def load(directory: Path) -> Frame | None:
+        """The frame that `save` kept; None where there is none, or not all of it."""
+        if not (directory / "frame.json").is_file():
+            return None
+        facts = json.loads((directory / "frame.json").read_text())
+        tables = {name: pq.read_table(directory / f"{name}.parquet") for name in _TABLES}
+        users = {role: tables.pop(role)["user_id"].combine_chunks() for role in _ROLES}
+        times = {name: datetime.fromisoformat(facts.pop(name)) for name in _TIMES}
+        return Frame(**times, **facts, **users, **tables)
+
     def facts(self) -> dict[str, object]:
         """For reports and run records."""
-        times = {name: getattr(self, name).isoformat() for name in ("reward_cutoff", "gate_cutoff", "end")}
+        times = {name: getattr(self, name).isoformat() for name in _TIMES}
         return {**times, "rating_max": self.rating_max, **self.counts}
 
 

@@ -14,7 +14,7 @@ without a profile. The ranker was fitted for it, but one popular target moves it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +75,12 @@ class FrozenRanker:
         """Content hash of every number that shapes a score."""
         parts = (self.behaviour, self.text, self.without_profile, self.mean_profile, self.scale)
         return content_id("frozen_ranker", *(part.tobytes().hex() for part in parts))
+
+
+    def facts(self) -> dict[str, Any]:
+        """For reports: coefficients by name, of standardised features, and the mean loss of the fit."""
+        behaviour = dict(zip(BEHAVIOUR, self.behaviour.tolist(), strict=True))
+        return {"behaviour": behaviour, "text": self.text.tolist(), **self.fit}
 
 
 def fit_ranker(

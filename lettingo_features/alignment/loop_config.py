@@ -1,0 +1,73 @@
+"""Everything that one alignment run is told, in one place; its content hash names the run's inputs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from lettingo_features.alignment.evaluator import EvaluatorConfig
+from lettingo_features.alignment.explore import ExploreConfig
+from lettingo_features.alignment.frame import FrameConfig
+from lettingo_features.alignment.gate import GateConfig, MinimumEffect
+from lettingo_features.alignment.guards import GuardConfig
+from lettingo_features.alignment.pairs import PairConfig
+from lettingo_features.alignment.ranking_reward import RankingRewardConfig
+from lettingo_features.alignment.training_config import DpoTraining, SftTraining
+from lettingo_features.config import Config
+from lettingo_features.errors import ConfigError
+from lettingo_features.windows import WindowConfig
+
+Reader = Literal["encoder", "words"]
+
+
+class LoopConfig(Config):
+    """Explore, reward, pairs, training, gate. Defaults fit the embedded model and minutes on two cores."""
+
+    frame: FrameConfig = FrameConfig()
+    "Users and times."
+    window: WindowConfig = WindowConfig()
+    "What a text may see."
+    max_words: int = Field(default=120, ge=1)
+    "Words after which a text ends at its last whole sentence."
+    explore: ExploreConfig = ExploreConfig()
+    "Candidates."
+    reader: Reader = "encoder"
+    """What turns a text into a vector for the reward: the sentence encoder that serves, or the words of the catalogue
+    (`evaluator.Words`). The gate's first metric reads with the other one."""
+    reward: RankingRewardConfig = RankingRewardConfig()
+    "The judge of candidates."
+    guards: GuardConfig = GuardConfig()
+    "Against texts that please the judge without describing the person."
+    shrink: bool = True
+    "Shrink noisy rewards towards their kind's (`shrinkage`)."
+    pairs: PairConfig = PairConfig(noise_factor=0.5)
+    "Which comparisons teach."
+    shuffle_labels: bool = False
+    "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
+    dpo: DpoTraining = DpoTraining()
+    "Preference training."
+    sft: SftTraining | None = SftTraining()
+    "The baseline on the chosen texts, as many steps; None leaves it out."
+    evaluator: EvaluatorConfig = EvaluatorConfig()
+    "The gate's ranker."
+    gate: GateConfig = GateConfig(
+        minimum_effects={
+            "matched": MinimumEffect(absolute=0.01),
+            "nDCG@10": MinimumEffect(share=0.02),
+            "shelves nDCG@5": MinimumEffect(share=0.02),
+        }
+    )
+    "When a candidate generator may be released."
+
+    @model_validator(mode="after")
+    def _same_batches(self) -> LoopConfig:
+        dpo, sft = (
+            told.get("per_device_train_batch_size") for told in (self.dpo.dpo, self.sft.sft if self.sft else {})
+        )
+        if self.sft is not None and dpo != sft:
+            raise ConfigError(
+                f"DPO trains {dpo or 'the default number of'} pairs a step and SFT {sft or 'the default'}: give both "
+                "the same per_device_train_batch_size, or the rows of the table cannot be compared."
+            )
+        return self

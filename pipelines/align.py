@@ -1,0 +1,228 @@
+"""LettinGo's loop:  lettingo align run [--data DIR] [--fast] | explore | reward | pairs | train | gate | report"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.console import home_option, json_option, open_home, show
+from pipelines.writers import WriterOptions
+
+FAST = {
+    "frame": {"max_fit": 100, "max_explored": 150, "max_gate": 200},
+    "explore": {"n_candidates": 6},
+    "dpo": {"dpo": {"num_train_epochs": 1}, "kl_prompts": 16},
+    "sft": {"kl_prompts": 16},
+}
+"""A run of minutes that shows the machinery: too few users to show a small gain, which the gate then says."""
+WORLD_USERS, WORLD_ITEMS, FAST_WORLD_USERS = 2_000, 1_500, 600
+
+
+@click.group()
+def align() -> None:
+    """Explore candidate profiles, reward them, align the generator by DPO, and let a gate decide."""
+
+
+def _options(command):
+    for option in (
+        click.option("--name", default="a1", show_default=True, help="Of the run; its files lie in alignment/NAME."),
+        click.option("--config", type=click.Path(exists=True, dir_okay=False), help="JSON of a LoopConfig's fields."),
+        click.option("--fast", is_flag=True, help="Few users and one epoch: minutes, to see the machinery."),
+        click.option("--seed", default=0, show_default=True, help="Of users, draws, pairs, training and gate."),
+        click.option("--model", help="Model directory to start from; left out: the embedded model."),
+        click.option("--prompt", default="auto", show_default=True, help="As in lettingo profiles generate."),
+        click.option("--encoder", default="minilm_l6_v2", show_default=True, help="That serves the profiles."),
+        click.option("--reader", type=click.Choice(["encoder", "words"]), help="Of the reward; see docs/alignment.md."),
+        click.option(
+            "--candidates",
+            multiple=True,
+            metavar="NAME=FILE",
+            help="Texts written elsewhere from windows before the reward's cutoff: columns user_id, text. Repeat.",
+        ),
+        home_option,
+        json_option,
+    ):
+        command = option(command)
+    return command
+
+
+def loop_config(config: str | None, fast: bool, seed: int, reader: str | None):
+    """The configuration that the options name; a file's fields go before those of --fast.
+
+    Raises
+    ------
+    ConfigError
+        The file is no JSON object, or a field of it is unknown or out of range.
+    """
+    import json
+
+    from lettingo_features.alignment.loop_config import LoopConfig
+    from lettingo_features.errors import ConfigError
+
+    try:
+        told = json.loads(Path(config).read_text()) if config else {}
+    except ValueError as error:
+        raise ConfigError(f"{config} cannot be read as JSON ({error}).") from error
+    fields = _merged(FAST, told) if fast else told
+    seeds = {part: {"seed": seed} for part in ("frame", "explore", "reward", "dpo", "evaluator", "gate")}
+    if fields.get("sft", {}) is not None:
+        seeds["sft"] = {"seed": seed}
+    fields = _merged(seeds, fields)
+    if reader:
+        fields["reader"] = reader
+    return LoopConfig(**_merged(LoopConfig().model_dump(mode="json"), fields))
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """``above`` over ``below``, objects field by field."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def open_run(home, name, config, fast, seed, model, prompt, encoder, reader, as_json):
+    """The `AlignmentRun` that the options name."""
+    from pipelines.align_loop import AlignmentRun
+    from pipelines.profiles import make_encoder
+
+    def say(text: str) -> None:
+        if not as_json:
+            click.echo(text)
+
+    writer = WriterOptions(model=model, prompt=prompt)
+    return AlignmentRun(home, name, loop_config(config, fast, seed, reader), writer, make_encoder(home, encoder), say)
+
+
+def read_candidates(named: tuple[str, ...]) -> list[tuple[str, list[str], list[str]]]:
+    """(generator, user ids, texts) of each ``NAME=FILE``."""
+    from lettingo_features.errors import ConfigError
+    from lettingo_features.profiles.imported import read_profiles
+
+    read = []
+    for each in named:
+        name, sign, file = each.partition("=")
+        if not (name and sign and file):
+            raise ConfigError(f"--candidates {each} is no NAME=FILE.")
+        read.append((name, *read_profiles(file, "user_id", "text")))
+    return read
+
+
+def _step(run_step):
+    """A command that runs one step of a run and prints its record."""
+
+    @_options
+    def command(name, config, fast, seed, model, prompt, encoder, reader, candidates, home_dir, as_json) -> None:
+        home = open_home(home_dir)
+        run = open_run(home, name, config, fast, seed, model, prompt, encoder, reader, as_json)
+        run_step(run, candidates)
+        if as_json:
+            show(True, run.facts, "")
+
+    return command
+
+
+def _explore(run, candidates) -> None:
+    from pipelines.align_loop import run_explore
+
+    run_explore(run, read_candidates(candidates))
+
+
+def _reward(run, candidates) -> None:
+    from pipelines.align_loop import run_reward
+
+    run_reward(run)
+
+
+def _pairs(run, candidates) -> None:
+    from pipelines.align_loop import run_pairs
+
+    run_pairs(run)
+
+
+def _train(run, candidates) -> None:
+    from pipelines.align_loop import run_train
+
+    run_train(run)
+
+
+def _gate(run, candidates) -> None:
+    from pipelines.align_gate import run_gate
+
+    run_gate(run)
+
+
+def _report(run, candidates) -> None:
+    from pipelines.align_gate import run_report
+
+    run.say(str(run_report(run, " ".join(["lettingo", *sys.argv[1:]]))))
+
+
+for name, step, help in (
+    ("explore", _explore, "Write candidates for the explored users."),
+    ("reward", _reward, "Judge the candidates."),
+    ("pairs", _pairs, "Make preference pairs of the rewards."),
+    ("train", _train, "Align the generator by DPO; train the SFT baseline."),
+    ("gate", _gate, "Compare the aligned generator with the base on users and times that nothing has seen."),
+    ("report", _report, "Write the run's page again."),
+):
+    align.command(name, help=help)(_step(step))
+
+
+@align.command()
+@click.option("--data", type=click.Path(), help="Interactions to ingest first; a synthetic world in an empty home.")
+@click.option("--format", help="Format of --data; detected when left out.")
+@click.option("--release", help="Register the aligned generator under this name, with its verdict.")
+@click.option(
+    "--promote", is_flag=True, help="Promote it too, if the gate says so; needs built profiles of a champion."
+)
+@_options
+def run(data, format, release, promote, candidates, home_dir, as_json, **options) -> None:
+    """The whole loop: explore, reward, pairs, train, gate, report. Run again, it goes on where it was.
+
+    Exit status 0 whatever the gate decides; the decision is in the output. 2: a step could not be done.
+    """
+    from lettingo_features.errors import ConfigError
+    from lettingo_features.runs import run_record
+    from pipelines.align_gate import run_gate, run_release, run_report
+    from pipelines.align_loop import run_explore, run_pairs, run_reward, run_train
+
+    if promote and not release:
+        raise ConfigError("--promote needs a name for the release: --release v2.")
+    home = open_home(home_dir)
+    _require_data(home, data, format, options["fast"])
+    with run_record(home, "align run", {"data": data, "name": options["name"], "seed": options["seed"]}) as record:
+        loop = open_run(home, **options, as_json=as_json)
+        run_explore(loop, read_candidates(candidates))
+        run_reward(loop)
+        run_pairs(loop)
+        run_train(loop)
+        verdict = run_gate(loop)
+        facts = {"decision": verdict["decision"], "reasons": verdict["reasons"], "run": str(loop.directory)}
+        if release:
+            facts |= run_release(loop, release, promote)
+        facts["report"] = str(run_report(loop, " ".join(["lettingo", *sys.argv[1:]])))
+        facts["steps"] = loop.facts["steps"]
+        record.record(**facts)
+    show(as_json, facts, f"\n{facts['decision']}: {' '.join(facts['reasons'])}\nreport: {facts['report']}")
+
+
+def _require_data(home, data: str | None, format: str | None, fast: bool) -> None:
+    """Ingest ``data``, or a synthetic world where there is nothing at all."""
+    from pipelines.ingest import run_ingest
+
+    if data is None and home.parts("interactions"):
+        return
+    if data is None:
+        from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
+
+        directory = home.root / "world"
+        if not directory.is_dir():
+            users = FAST_WORLD_USERS if fast else WORLD_USERS
+            write_world(SyntheticWorld(WorldConfig(n_users=users, n_items=WORLD_ITEMS)), directory)
+        data = str(directory)
+    run_ingest(home, [data], format=format)

@@ -1,0 +1,335 @@
+"""The steps of one alignment run, each of which leaves files in ``alignment/<name>/`` and is skipped where they are.
+
+A step writes its last file only when all of it is done, so that a run that was killed anywhere goes on with the step it
+was at; calls of a language model go through the ledger and training through its checkpoints, so that little of that
+step is lost either.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lettingo_features import columns as c
+from lettingo_features.alignment.explore import Asked, ask, candidates_of, explore, prompts_of, recorded
+from lettingo_features.alignment.frame import Frame, make_frame
+from lettingo_features.alignment.loop_config import LoopConfig
+from lettingo_features.alignment.ranking_reward import RankingReward, fit_ranker
+from lettingo_features.alignment.scene import Scene, build_scene
+from lettingo_features.errors import ConfigError
+from lettingo_features.home import Home, write_parquet, write_text
+from pipelines.writers import WriterOptions, make_writers
+
+Say = Callable[[str], None]
+Recorded = Sequence[tuple[str, Sequence[str], Sequence[str]]]
+"""(generator, user ids, texts) of each writer elsewhere."""
+
+
+class AlignmentRun:
+    """One run: its configuration, its files, and what several steps need.
+
+    Parameters
+    ----------
+    name
+        Of the run and of its directory.
+    writer
+        The generator in training; its model must be a directory of this machine, or the embedded one.
+    encoder
+        That serves the profiles.
+
+    Raises
+    ------
+    ConfigError
+        A run of this name was begun with another configuration, generator or encoder.
+    """
+
+    def __init__(
+        self, home: Home, name: str, config: LoopConfig, writer: WriterOptions, encoder: Any, say: Say = print
+    ) -> None:
+        from lettingo_features.profiles.local_model import embedded_model
+
+        if writer.engine != "transformers" or (writer.model and not Path(writer.model).is_dir()):
+            raise ConfigError("A generator can be trained only as a model directory of this machine: give --model DIR.")
+        self.home, self.name, self.config, self.writer, self.encoder, self.say = (
+            home,
+            name,
+            config,
+            writer,
+            encoder,
+            say,
+        )
+        self.base = Path(writer.model) if writer.model else embedded_model()
+        self.directory = home.alignment / name
+        self._begin()
+
+    def _begin(self) -> None:
+        from lettingo_features.generation.model_files import model_hash
+
+        told = {
+            "config": self.config.model_dump(mode="json"),
+            "base": model_hash(str(self.base)),
+            "encoder": self.encoder.encoder_id,
+        }
+        known = self.facts
+        changed = sorted(key for key in told if key in known and known[key] != told[key])
+        if changed:
+            raise ConfigError(
+                f"The run {self.name} was begun with another {', '.join(changed)}, see {self.directory / 'run.json'}. "
+                "Its files would not fit: give it another --name."
+            )
+        frame = Frame.load(self.directory / "frame")
+        if frame is None:
+            frame = make_frame(self.home, self.config.frame, self.config.window)
+            frame.save(self.directory / "frame")
+        self.frame = frame
+        self.write_json("run.json", known | told | {"frame": frame.facts(), "steps": known.get("steps", {})})
+
+    # --- files
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        path = self.directory / "run.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def path(self, name: str) -> Path:
+        return self.directory / name
+
+    def has(self, name: str) -> bool:
+        return self.path(name).exists()
+
+    def read(self, name: str) -> pa.Table:
+        if not self.has(name):
+            raise ConfigError(f"{self.path(name)} is not there yet: run the steps before, or lettingo align run.")
+        return pq.read_table(self.path(name)).combine_chunks()
+
+    def write(self, name: str, table: pa.Table) -> None:
+        write_parquet(self.path(name), table.to_batches(), table.schema)
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.path(name).read_text())
+
+    def write_json(self, name: str, facts: Any) -> None:
+        write_text(self.path(name), json.dumps(facts, indent=2, default=str) + "\n")
+
+    @contextmanager
+    def step(self, name: str, last_file: str) -> Iterator[bool]:
+        """Yields whether the step is still to do; notes its seconds when it has made ``last_file``."""
+        if self.has(last_file):
+            self.say(f"▸ {name}: done before")
+            yield False
+            return
+        self.say(f"▸ {name}")
+        start = time.monotonic()
+        yield True
+        known = self.facts
+        known["steps"][name] = round(time.monotonic() - start, 2)
+        self.write_json("run.json", known)
+
+    # --- what several steps need
+
+    @contextmanager
+    def generator(self, model: Path | None = None, temperature: float = 0.0) -> Iterator[Any]:
+        """A `LanguageModelGenerator` of the base or of ``model``, its calls through the ledger."""
+        options = replace(
+            self.writer,
+            model=str(model) if model else self.writer.model,
+            temperature=temperature,
+            seed=self.config.explore.seed,
+        )
+        writers = make_writers(self.home, "v1", options)
+        try:
+            yield writers.warm
+        finally:
+            writers.close()
+
+    def asked(self, cutoff: datetime, users: pa.Array, reads_history: bool) -> Asked:
+        asked = ask(self.home, cutoff, users, self.config.window, self.frame.rating_max, reads_history)
+        style = self.config.explore.styles[0]
+        return replace(asked, requests=[replace(request, style=style) for request in asked.requests])
+
+    def written(self, model: Path | None, cutoff: datetime, users: pa.Array) -> tuple[pa.Table, float]:
+        """Candidates at temperature 0, one per user who gets a text, and the seconds they took."""
+        with self.generator(model) as generator:
+            asked = self.asked(cutoff, users, generator.reads_history)
+            start = time.monotonic()
+            return candidates_of(asked, generator, self.config.max_words), time.monotonic() - start
+
+    def scene(self, role: str) -> Scene:
+        frame, lag = self.frame, self.config.window.publish_lag_s
+        if role == "gate":
+            return build_scene(self.home, frame.gate_cutoff, frame.gate, frame.gate_targets, lag)
+        return build_scene(self.home, frame.reward_cutoff, getattr(frame, role), frame.reward_targets, lag)
+
+    @cached_property
+    def fit_scene(self) -> Scene:
+        return self.scene("fit")
+
+    @cached_property
+    def words(self):
+        """Texts as words of the catalogue that was there at the reward's cutoff."""
+        from lettingo_features.alignment.evaluator import Words
+
+        known = [text for text in self.fit_scene.item_texts if text]
+        return Words(known, self.config.evaluator.topics, self.config.evaluator.seed)
+
+    def reader(self, other: bool = False) -> Callable[[Sequence[str]], np.ndarray]:
+        """What turns texts into vectors for the reward, or for the gate's first metric (``other``)."""
+        return self.words if (self.config.reader == "words") != other else self.encoder.encode
+
+    def judge(self, scene: Scene, read: Callable, matched: bool = False) -> RankingReward:
+        """The ranking reward by one reader, fitted on the fit users; ``matched`` sets the utility whatever is asked."""
+        fitted, scene_fit = self.read("fit_texts.parquet"), self.fit_scene
+        texts = dict(zip(fitted[c.USER_ID].to_pylist(), fitted["text"].to_pylist(), strict=True))
+        profiles = read([texts.get(user, "") for user in scene_fit.user_ids.to_pylist()])
+        config = self.config.reward.model_copy(update={"utility": "matched"} if matched else {})
+        ranker = fit_ranker(scene_fit, read(scene_fit.item_texts), profiles, config)
+        return RankingReward(ranker, scene, read(scene.item_texts), config)
+
+
+def run_explore(run: AlignmentRun, elsewhere: Recorded = ()) -> None:
+    """Candidates and prompts of the explored users, a text of each fit user, and how different candidates are."""
+    from lettingo_features.alignment.diversity import diversity, diversity_text
+
+    config, frame = run.config, run.frame
+    with run.step("explore", "diversity.json") as is_due:
+        if not is_due:
+            return
+        fitted, _ = run.written(None, frame.reward_cutoff, frame.fit)
+        run.write("fit_texts.parquet", fitted.select([c.USER_ID, "text"]))
+        with run.generator(temperature=config.explore.temperature) as generator:
+            asked = run.asked(frame.reward_cutoff, frame.explored, generator.reads_history)
+            own = explore(asked, generator, config.explore, config.max_words)
+            run.write("prompts.parquet", prompts_of(asked, generator, config.explore.styles[0]))
+        theirs = [recorded(asked, users, texts, name) for name, users, texts in elsewhere]
+        candidates = pa.concat_tables([own, *theirs]).combine_chunks()
+        run.write("candidates.parquet", candidates)
+        rows = diversity(candidates, run.encoder.encode(candidates["text"].to_pylist()))
+        run.say(diversity_text(rows))
+        run.write_json("diversity.json", rows)
+
+
+def run_reward(run: AlignmentRun) -> None:
+    """Rewards of all candidates whose users have targets, what the guards did, and the controls."""
+    from lettingo_features.alignment.guards import guard_effects, guarded
+    from lettingo_features.alignment.rating_scrub import scrubbed
+    from lettingo_features.alignment.shrinkage import shrunk
+    from lettingo_features.alignment.target_naming import target_naming
+
+    config = run.config
+    with run.step("reward", "reward.json") as is_due:
+        if not is_due:
+            return
+        scene, read = run.scene("explored"), run.reader()
+        everyone = run.read("candidates.parquet")
+        candidates = everyone.filter(pc.is_in(everyone[c.USER_ID], value_set=scene.user_ids))
+        judged, n_scrubbed = scrubbed(candidates) if config.guards.scrub_ratings else (candidates, 0)
+        vectors = read(judged["text"].to_pylist())
+        judge = run.judge(scene, read)
+        rewards = guarded(judge.rewards(candidates, vectors), candidates, config.guards)
+        facts: dict[str, Any] = {
+            "ranker": judge.ranker.facts(),
+            "scene": scene.counts,
+            "candidates_without_targets": everyone.num_rows - candidates.num_rows,
+            "guards": guard_effects(rewards, candidates, config.guards) | {"n_scrubbed": n_scrubbed},
+            "controls": _controls(judge, scene, candidates, vectors, config.explore.seed),
+        }
+        if config.guards.target_independence:
+            targets = _titles(run, run.frame.reward_targets)
+            naming = target_naming(candidates, targets, config.frame.seed)
+            facts["target_naming"] = naming.to_json() if naming else None
+        if config.shrink:
+            rewards, shrinkage = shrunk(rewards, candidates)
+            facts["shrinkage"] = shrinkage.to_json()
+            run.say(shrinkage.to_text())
+        run.say(", ".join(f"{name} {value:+.4f}" for name, value in facts["controls"].items()))
+        run.write("rewards.parquet", rewards)
+        run.write_json("reward.json", facts)
+
+
+def _controls(judge: RankingReward, scene: Scene, candidates: pa.Table, vectors: np.ndarray, seed: int) -> dict:
+    """Mean raw reward of the candidates, and of the same texts given to other users."""
+    from lettingo_features.evaluation.controls import foreign_rows
+
+    rows, n = scene.rows_of(candidates[c.USER_ID]), candidates.num_rows
+    every = np.zeros(n, dtype=np.int64)
+    donors = foreign_rows(candidates[c.USER_ID].combine_chunks(), every, np.ones(n, dtype=bool), seed)
+
+    def mean(of: np.ndarray) -> float:
+        gains, counts = judge.per_target(rows, of), judge.target_counts(rows)
+        return float((np.bincount(np.repeat(np.arange(n), counts), gains, minlength=n) / counts).mean())
+
+    return {"candidates": mean(vectors), "shuffled": mean(vectors[donors]), "no profile": 0.0}
+
+
+def _titles(run: AlignmentRun, targets: pa.Table) -> pa.Table:
+    """``targets`` with ``title``, '' where unknown."""
+    from lettingo_features.data.ingest import latest_items_sql
+    from lettingo_features.sql import connect
+
+    connection = connect(run.home.spill)
+    connection.register("targets", targets)
+    return connection.sql(
+        f"""SELECT targets.*, coalesce(title, '') AS title FROM targets
+            LEFT JOIN {latest_items_sql(run.home)} USING (item_id) ORDER BY user_id, event_timestamp, item_id"""
+    ).to_arrow_table()
+
+
+def run_pairs(run: AlignmentRun) -> None:
+    """Preference pairs: in SQL with their provenance, as parquet, and as the lines that a trainer reads."""
+    from lettingo_features.alignment.pair_file import write_pairs
+    from lettingo_features.alignment.pair_store import PairStore
+    from lettingo_features.alignment.pairs import preference_pairs, shuffled
+
+    config = run.config
+    with run.step("pairs", "pairs/pairs.json") as is_due:
+        if not is_due:
+            return
+        candidates, rewards = run.read("candidates.parquet"), run.read("rewards.parquet")
+        pairs = preference_pairs(candidates, rewards, run.read("prompts.parquet"), config.pairs)
+        rows = shuffled(pairs.rows, config.frame.seed) if config.shuffle_labels else pairs.rows
+        run.say(pairs.statistics.to_text())
+        rule = config.model_dump(
+            mode="json", include={"reward", "reader", "guards", "shrink", "pairs", "shuffle_labels"}
+        )
+        PairStore(run.home.alignment_url).add(run.name, rule, rows, candidates, rewards)
+        run.write("pairs.parquet", rows)  # not beside the lines: a trainer reads their whole directory
+        with run.generator() as generator:
+            write_pairs(rows, run.path("pairs/pairs.jsonl"), generator.engine.config.user_turn)
+        run.write_json("pairs/pairs.json", pairs.statistics.to_json())
+
+
+def run_train(run: AlignmentRun) -> None:
+    """The aligned generator by DPO, and the baseline by supervised fine-tuning on the chosen texts."""
+    from lettingo_features.alignment.dpo import train_dpo
+    from lettingo_features.alignment.model_card import Provenance
+    from lettingo_features.alignment.sft import train_sft
+
+    config, pairs = run.config, run.path("pairs/pairs.jsonl")
+    rows = run.read("pairs.parquet")
+    start = run.frame.reward_cutoff - timedelta(days=config.window.days)
+    provenance = Provenance(
+        user_ids=rows[c.USER_ID].to_pylist(),
+        window=(start, run.frame.reward_cutoff),
+        pair_rule=config.pairs.model_dump_json(),
+        counts={"pairs": rows.num_rows, "users": len(rows[c.USER_ID].unique())},
+    )
+    with run.step("dpo", "dpo/model") as is_due:
+        cache = run.home.cache / "reference"
+        dpo = train_dpo(pairs, config.dpo, run.base, run.path("dpo"), cache, provenance)
+        if is_due:
+            run.say(", ".join(f"{name} {value:.4g}" for name, value in dpo.metrics.items()))
+    if config.sft is not None:
+        with run.step("sft", "sft/model"):
+            train_sft(pairs, config.sft, run.base, run.path("sft"), dpo.steps, provenance)
