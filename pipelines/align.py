@@ -14,7 +14,7 @@ from pipelines.writers import WriterOptions
 FAST = {
     "frame": {"max_fit": 100, "max_explored": 150, "max_gate": 200},
     "explore": {"n_candidates": 6},
-    "dpo": {"dpo": {"num_train_epochs": 1}, "kl_prompts": 16},
+    "dpo": {"kl_prompts": 16},
     "sft": {"kl_prompts": 16},
 }
 """A run of minutes that shows the machinery: too few users to show a small gain, which the gate then says."""

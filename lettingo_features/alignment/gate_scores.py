@@ -19,8 +19,9 @@ from lettingo_features.text_table import aligned
 
 MATCHED, SHELVES, REWARD = "matched", "shelves nDCG@5", "reward (trained on)"
 RANKED = MEASURES[0]
-METRICS = (MATCHED, RANKED, SHELVES)
-"What decides, the first metric above all; `REWARD` is shown beside them and decides nothing."
+METRICS = (MATCHED, RANKED)
+"""What decides, the first metric above all. `SHELVES` and `REWARD` are shown beside them: what else a text can be asked
+for, and what training saw."""
 
 Read = Callable[[Sequence[str]], np.ndarray]
 

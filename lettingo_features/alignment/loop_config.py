@@ -37,7 +37,7 @@ class LoopConfig(Config):
     (`evaluator.Words`). The gate's first metric reads with the other one."""
     reward: RankingRewardConfig = RankingRewardConfig()
     "The judge of candidates."
-    guards: GuardConfig = GuardConfig()
+    guards: GuardConfig = GuardConfig(faithfulness_weight=0.05)
     "Against texts that please the judge without describing the person."
     shrink: bool = True
     "Shrink noisy rewards towards their kind's (`shrinkage`)."
@@ -45,7 +45,7 @@ class LoopConfig(Config):
     "Which comparisons teach."
     shuffle_labels: bool = False
     "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
-    dpo: DpoTraining = DpoTraining()
+    dpo: DpoTraining = DpoTraining(dpo={"num_train_epochs": 1})
     "Preference training."
     sft: SftTraining | None = SftTraining()
     "The baseline on the chosen texts, as many steps; None leaves it out."
@@ -55,7 +55,6 @@ class LoopConfig(Config):
         minimum_effects={
             "matched": MinimumEffect(absolute=0.01),
             "nDCG@10": MinimumEffect(share=0.02),
-            "shelves nDCG@5": MinimumEffect(share=0.02),
         }
     )
     "When a candidate generator may be released."
