@@ -54,7 +54,10 @@ class Words:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         self._weights = TfidfVectorizer(sublinear_tf=True, min_df=2, strip_accents="unicode")
-        counts = self._weights.fit_transform(item_texts)
+        try:
+            counts = self._weights.fit_transform(item_texts)
+        except ValueError:  # no text, or no word that two of them have
+            counts = np.zeros((len(item_texts), 0))
         if counts.shape[1] <= 2:
             raise DataError(f"{len(item_texts)} item texts share {counts.shape[1]} words: too few to compare texts by.")
         self._topics = TruncatedSVD(min(topics, counts.shape[1] - 1), random_state=seed).fit(counts)
@@ -91,6 +94,8 @@ class Evaluator:
 
     def judge(self, scene: Scene, texts: Sequence[str]) -> Outcome:
         """Rank all available items that a user has not met, for each user of ``scene`` with a text each ('' none)."""
+        if len(texts) != len(scene.user_ids):
+            raise DataError(f"{len(texts)} texts for {len(scene.user_ids)} users: give one each, '' for none.")
         items = self._items(scene, self._words(scene.item_texts))
         users = replace(scene.users, text=self._text(self._words(texts)))
         ranking = FullRanking(

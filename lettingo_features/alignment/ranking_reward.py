@@ -184,7 +184,8 @@ class RankingReward:
         """The ``REWARDS`` of ``candidates`` (schema ``CANDIDATES``), whose texts ``vectors`` (C, d) encode.
 
         ``noise`` is the standard error of a candidate's mean over targets, as if the targets were drawn again, of what
-        is its own: a user's targets are easier or harder for all of the user's candidates alike.
+        is its own: a user's targets are easier or harder for all of the user's candidates alike. The squares of two
+        noises add up to that of their margin, on average over a user's pairs.
         """
         rows = self.scene.rows_of(candidates[USER_ID])
         gains, counts = self.per_target(rows, vectors), self.target_counts(rows)
@@ -330,4 +331,6 @@ def standard_errors(gains: np.ndarray, rows: np.ndarray, counts: np.ndarray, pri
     several = (counts - 1).sum()
     pooled = squares.sum() / several if several else np.mean(own**2)  # one target each: an upper bound, never 0
     variance = (squares + prior * pooled) / (counts - 1 + prior)
-    return np.sqrt(variance / counts)
+    n_texts = np.bincount(rows)[rows]
+    centred = np.where(n_texts > 1, n_texts / np.maximum(n_texts - 1, 1), 1)  # `own` lost what goes into the mean
+    return np.sqrt(variance * centred / counts)

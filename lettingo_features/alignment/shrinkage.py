@@ -76,7 +76,7 @@ def shrunk(rewards: pa.Table, candidates: pa.Table) -> tuple[pa.Table, Shrinkage
     noise = rewards["noise"].to_numpy()
     if not (noise > 0).all():
         raise DataError(
-            f"{int((noise <= 0).sum())} of {len(noise)} rewards have no noise: only rewards over several targets can "
+            f"{int((~(noise > 0)).sum())} of {len(noise)} rewards have no noise: only rewards over several targets can "
             "be shrunk. Turn shrinkage off for the sentiment judge."
         )
     place = pc.index_in(rewards["candidate_id"], candidates["candidate_id"].combine_chunks())
@@ -92,21 +92,19 @@ def shrunk(rewards: pa.Table, candidates: pa.Table) -> tuple[pa.Table, Shrinkage
         )
     values = rewards["value"].to_numpy()
     own = _within(values, user)
-    weight = 1 / noise**2
-    gram = (attributes * weight[:, None]).T @ attributes + _RIDGE * weight.sum() / len(weight) * np.eye(len(names))
-    effects = np.linalg.solve(gram, (attributes * weight[:, None]).T @ own)
+    effects, _ = _regression(attributes, own, noise**2)
+    tau2 = _spread(own - attributes @ effects, noise, np.bincount(user)[user])
+    effects, covariance = _regression(attributes, own, tau2 + noise**2)
     prior = attributes @ effects
-    sizes = np.bincount(user)[user]
-    rest = own - prior
-    tau2 = float(max(0.0, np.mean(rest**2 * sizes / np.maximum(sizes - 1, 1) - noise**2)))
     kept = tau2 / (tau2 + noise**2)
-    posterior = (values - own) + prior + kept * rest
+    posterior = (values - own) + prior + kept * (own - prior)
+    prior_error = np.sqrt(np.einsum("nk,kl,nl->n", attributes, covariance, attributes))
     columns = {name: rewards[name] for name in REWARDS.names}
-    columns |= {"value": pa.array(posterior), "noise": pa.array(np.sqrt(kept) * noise + _prior_error(attributes, gram))}
+    columns |= {"value": pa.array(posterior), "noise": pa.array(np.sqrt(kept) * noise + prior_error)}
     found = Shrinkage(
         effects={
             name: (float(effect), float(error))
-            for name, effect, error in zip(names, effects, np.sqrt(np.diag(np.linalg.inv(gram))), strict=True)
+            for name, effect, error in zip(names, effects, np.sqrt(np.diag(covariance)), strict=True)
         },
         spread=tau2**0.5,
         explained=float(prior.std()),
@@ -115,9 +113,21 @@ def shrunk(rewards: pa.Table, candidates: pa.Table) -> tuple[pa.Table, Shrinkage
     return pa.table(columns).cast(REWARDS), found
 
 
-def _prior_error(attributes: np.ndarray, gram: np.ndarray) -> np.ndarray:
-    """Standard error of each candidate's prior, from that of the effects."""
-    return np.sqrt(np.einsum("nk,kl,nl->n", attributes, np.linalg.inv(gram), attributes))
+def _regression(attributes: np.ndarray, own: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted least squares: effects (K,) and their covariance (K, K), finite for attributes that coincide too."""
+    weighted = attributes / variance[:, None]
+    gram = weighted.T @ attributes
+    inverse = np.linalg.inv(gram + _RIDGE * np.mean(1 / variance) * np.eye(len(gram)))
+    return inverse @ (weighted.T @ own), inverse @ gram @ inverse
+
+
+def _spread(rest: np.ndarray, noise: np.ndarray, sizes: np.ndarray) -> float:
+    """Variance of true effects, by moments, over users with several candidates: a single one cannot scatter."""
+    several = sizes > 1
+    if not several.any():
+        return 0.0
+    rest, noise, sizes = rest[several], noise[several], sizes[several]
+    return float(max(0.0, np.mean(rest**2 * sizes / (sizes - 1) - noise**2)))
 
 
 def _attributes(candidates: pa.Table) -> tuple[list[str], np.ndarray]:

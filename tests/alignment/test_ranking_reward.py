@@ -299,8 +299,12 @@ def test_noise_is_what_drawing_the_targets_again_gives(ranker):
     own = gains - gains.mean(axis=0)
     drawn = np.random.default_rng(0).integers(0, 12, size=(2_000, 12))
     errors = own[:, :, drawn].mean(axis=3).std(axis=2).ravel() * np.sqrt(12 / 11)
-    ratio = found["noise"].to_numpy() / errors
+    ratio = found["noise"].to_numpy() / errors / np.sqrt(4 / 3)  # four candidates: a quarter went into their mean
     assert ratio.mean() == pytest.approx(1, abs=0.02) and np.abs(ratio - 1).max() < 0.1
+    margins = [(a, b) for a in range(4) for b in range(a)]
+    drawn_again = np.mean([(gains[a] - gains[b])[:, drawn].mean(axis=2).var(axis=1) * 12 / 11 for a, b in margins])
+    noise = found["noise"].to_numpy().reshape(4, 40)
+    assert np.mean([noise[a] ** 2 + noise[b] ** 2 for a, b in margins]) == pytest.approx(drawn_again, rel=0.03)
     pooled = judge(ranker, "matched", scene, prior_targets=1e9).rewards(table, vectors)["noise"].to_numpy()
     assert np.ptp(pooled) < 1e-6 and pooled[0] ** 2 == pytest.approx(np.mean(found["noise"].to_numpy() ** 2), rel=1e-6)
 
