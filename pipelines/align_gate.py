@@ -86,7 +86,8 @@ def _texts(run: AlignmentRun, users: pa.Array) -> tuple[dict[str, list[str]], di
     for arm, model in models.items():
         if arm == SFT and model is None:
             continue
-        written, seconds = run.written(model, cutoff, users)
+        written = run.written(model, cutoff, users)
+        seconds = run.seconds_per_text(model, cutoff, users) * len(users)
         own = dict(zip(written[c.USER_ID].to_pylist(), written["text"].to_pylist(), strict=True))
         arms[arm] = [own.get(user) or other for user, other in zip(users.to_pylist(), plain, strict=True)]
         facts[arm] = _facts(written, len(users), seconds)

@@ -33,6 +33,8 @@ from lettingo_features.home import Home, write_parquet, write_text
 from pipelines.writers import WriterOptions, make_writers
 
 Say = Callable[[str], None]
+TIMED = 128
+"Users whose texts are timed for the latency guardrail."
 Recorded = Sequence[tuple[str, Sequence[str], Sequence[str]]]
 """(generator, user ids, texts) of each writer elsewhere."""
 
@@ -159,12 +161,26 @@ class AlignmentRun:
         style = self.config.explore.styles[0]
         return replace(asked, requests=[replace(request, style=style) for request in asked.requests])
 
-    def written(self, model: Path | None, cutoff: datetime, users: pa.Array) -> tuple[pa.Table, float]:
-        """Candidates at temperature 0, one per user who gets a text, and the seconds they took."""
+    def written(self, model: Path | None, cutoff: datetime, users: pa.Array) -> pa.Table:
+        """Candidates at temperature 0, one per user who gets a text."""
         with self.generator(model) as generator:
             asked = self.asked(cutoff, users, generator.reads_history)
-            start = time.monotonic()
-            return candidates_of(asked, generator, self.config.max_words), time.monotonic() - start
+            return candidates_of(asked, generator, self.config.max_words)
+
+    def seconds_per_text(self, model: Path | None, cutoff: datetime, users: pa.Array) -> float:
+        """Best of three timed passes over up to `TIMED` users, past the ledger, which would answer at once."""
+        from lettingo_features.profiles.language_model import LanguageModelGenerator
+
+        with self.generator(model) as generator:
+            bare = LanguageModelGenerator(generator.prompt, generator.engine, None, generator.seed)
+            requests = self.asked(cutoff, users[:TIMED], generator.reads_history).requests
+            seconds = []
+            for _ in range(3):  # the first one also loads the model
+                start = time.monotonic()
+                for _batch in bare.write(requests):
+                    pass
+                seconds.append(time.monotonic() - start)
+        return min(seconds) / len(requests)
 
     def scene(self, role: str) -> Scene:
         frame, lag = self.frame, self.config.window.publish_lag_s
@@ -206,7 +222,7 @@ def run_explore(run: AlignmentRun, elsewhere: Recorded = ()) -> None:
     with run.step("explore", "diversity.json") as is_due:
         if not is_due:
             return
-        fitted, _ = run.written(None, frame.reward_cutoff, frame.fit)
+        fitted = run.written(None, frame.reward_cutoff, frame.fit)
         run.write("fit_texts.parquet", fitted.select([c.USER_ID, "text"]))
         with run.generator(temperature=config.explore.temperature) as generator:
             asked = run.asked(frame.reward_cutoff, frame.explored, generator.reads_history)
