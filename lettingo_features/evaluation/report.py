@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lettingo_features.evaluation import report_plots as plots
-from lettingo_features.evaluation.report_page import page_template, write_page
+from lettingo_features.evaluation.report_page import page_template
 from lettingo_features.evaluation.report_users import UserStory, shown_story, sorted_story
 from lettingo_features.evaluation.splits import Split
 from lettingo_features.evaluation.uplift_report import (
@@ -22,6 +22,7 @@ from lettingo_features.evaluation.uplift_report import (
     SHUFFLED,
     STATISTICAL,
 )
+from lettingo_features.home import write_text
 
 _TABLES = ("interactions", "items")
 _DOOR = ("rows_in", "appended", "already_there", "exact_duplicates", "quarantined")
@@ -116,8 +117,8 @@ def render_report(inputs: ReportInputs) -> str:
 
 
 def write_report(inputs: ReportInputs, path: str | os.PathLike[str]) -> Path:
-    """Write the page to ``path``; see `report_page.write_page`."""
-    return write_page(render_report(inputs), path)
+    """Write the page to ``path`` (UTF-8; its folder is made), whole or not at all, and return where it is."""
+    return write_text(Path(path), render_report(inputs))
 
 
 def _door(ingest: Mapping[str, Any]) -> list[tuple[str, list[int]]]:

@@ -6,7 +6,6 @@ page's content policy forbids scripts and requests even if something slipped thr
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cache
 from pathlib import Path
@@ -45,16 +44,6 @@ def page_template(path: Path) -> Template:
     )
     environment.filters.update(day=plots.day, duration=duration, seconds=seconds)
     return environment.get_template(path.name)
-
-
-def write_page(page: str, path: str | os.PathLike[str]) -> Path:
-    """Write ``page`` to ``path`` (UTF-8; its folder is made), whole or not at all, and return where it is."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
 
 
 def capped(text: str, most: int) -> str:

@@ -185,16 +185,23 @@ def stage_bars(stages: Sequence[tuple[str, float]], parts: Mapping[str, Mapping[
     return bars
 
 
-def interval_scale(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of an axis that shows all ``values`` and 0, with a little air."""
-    low, high = min(0.0, *values), max(0.0, *values)
+def interval_scale(values: Sequence[float], zero: bool = True) -> tuple[float, float]:
+    """Ends of an axis that shows all ``values``, and 0 if ``zero``, with a little air."""
+    low, high = min(values), max(values)
+    if zero:
+        low, high = min(0.0, low), max(0.0, high)
     air = 0.04 * ((high - low) or 1.0)
-    return (low - air if low < 0 else 0.0), high + air
+    return (0.0 if zero and low == 0 else low - air), high + air
 
 
-def interval_marks(means: Sequence[float], intervals: Sequence[tuple[float, float]]) -> tuple[list[Mark], list[Mark]]:
-    """Interval plots on one common axis that holds 0, and its ticks: ``value`` is the dot, the rest the interval."""
-    low, high = interval_scale([*means, *(end for interval in intervals for end in interval)])
+def interval_marks(
+    means: Sequence[float], intervals: Sequence[tuple[float, float]], zero: bool = True
+) -> tuple[list[Mark], list[Mark]]:
+    """Interval plots on one common axis that holds 0 if ``zero``: ``value`` is the dot, the rest the interval; ticks.
+
+    Without zero for values that are far from it and differ little, as log-likelihoods; dots, unlike bars, allow it.
+    """
+    low, high = interval_scale([*means, *(end for interval in intervals for end in interval)], zero)
     marks = [
         Mark(
             _share(lower, low, high),
@@ -203,9 +210,17 @@ def interval_marks(means: Sequence[float], intervals: Sequence[tuple[float, floa
         )
         for mean, (lower, upper) in zip(means, intervals, strict=True)
     ]
+    return marks, [Mark(_share(tick, low, high), label=f"{tick:.4g}") for tick in axis_ticks(low, high)]
+
+
+def axis_ticks(low: float, high: float) -> list[float]:
+    """Up to four round values in ``[low, high]``.
+
+    >>> axis_ticks(-0.3, 1.1)
+    [0.0, 0.5, 1.0]
+    """
     step = nice_ticks(high - low, 3)[0]
-    ticks = [step * n for n in range(ceil(low / step), floor(high / step) + 1)]
-    return marks, [Mark(_share(tick, low, high), label=f"{tick:.4g}") for tick in ticks]
+    return [step * n for n in range(ceil(low / step), floor(high / step) + 1)]
 
 
 def word_bars(histogram: Sequence[tuple[int, int]], most: int = 24) -> tuple[list[Mark], list[Mark]]:
