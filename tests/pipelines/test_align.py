@@ -1,0 +1,159 @@
+"""The alignment loop end to end on a small world: its files, its controls, and what kills leave of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from lettingo_features.alignment.gate import GateConfig, MinimumEffect, PairedMetric, decide
+from lettingo_features.alignment.gate_scores import MATCHED
+from lettingo_features.alignment.verdict import Decision
+from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
+from lettingo_features.generation.model_files import model_hash
+from lettingo_features.home import Home
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
+
+SMALL = {
+    "frame": {"max_fit": 40, "max_explored": 40, "max_gate": 60},
+    "explore": {"n_candidates": 4},
+    "reward": {"n_matched": 100, "n_others": 40},
+    "pairs": {"noise_factor": 0.0},
+    "dpo": {"dpo": {"num_train_epochs": 1, "save_steps": 2}, "kl_prompts": 4},
+    "sft": {"kl_prompts": 4},
+    "evaluator": {"topics": 16, "ranker": {"trees": 10}},
+    "gate": {"permutations": 199, "resamples": 200},
+}
+TABLES = ("candidates.parquet", "prompts.parquet", "rewards.parquet", "pairs.parquet")
+KILLS = {  # file -> what it ends or begins; the run is killed as soon as it is there
+    "frame/explored.parquet": "the frame",
+    "fit_texts.parquet": "exploration",
+    "rewards.parquet": "the reward",
+    "pairs.parquet": "the pairs",
+    "dpo/training.csv": "preference training",
+    "sft/training.csv": "supervised training",
+    "gate/texts.parquet": "the gate",
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("aligned") / "world"
+    write_world(SyntheticWorld(WorldConfig(n_users=220, n_items=300, interactions_per_user=30, seed=5)), directory)
+    return directory
+
+
+def start(home: Path, world: Path, name: str = "a1", **more) -> subprocess.Popen:
+    home.mkdir(parents=True, exist_ok=True)
+    config = home / f"{name}.json"
+    config.write_text(json.dumps(SMALL | more))
+    told = ["--home", str(home), "--data", str(world), "--name", name, "--config", str(config), "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", "align", "run", *told],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(home: Path, world: Path, name: str = "a1", **more) -> dict:
+    process = start(home, world, name, **more)
+    output, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors
+    return json.loads(output.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory) -> tuple[Path, dict]:
+    home = tmp_path_factory.mktemp("whole") / "home"
+    return home, finish(home, world)
+
+
+def test_a_run_leaves_its_files_and_a_report(finished):
+    home, facts = finished
+    directory = Home(home).alignment / "a1"
+    assert facts["decision"] in list(Decision)
+    assert all((directory / name).is_file() for name in TABLES)
+    assert set(facts["steps"]) == {"explore", "reward", "pairs", "dpo", "sft", "gate"}
+    assert facts["decision"] in Path(facts["report"]).read_text().lower()
+    arms = {row["arm"] for row in json.loads((directory / "gate" / "table.json").read_text())}
+    assert arms >= {"base", "sft", "aligned", "statistical", "no profile", "aligned, shuffled"}
+
+
+def test_the_same_command_again_changes_nothing(finished, world):
+    home, facts = finished
+    directory = Home(home).alignment / "a1"
+    before = {path: path.read_bytes() for name in TABLES for path in [directory / name]}
+    assert finish(home, world)["decision"] == facts["decision"]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_another_configuration_under_the_same_name_is_refused(finished, world):
+    home, _ = finished
+    process = start(home, world, explore={"n_candidates": 5})
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "another config" in errors
+
+
+def test_what_explored_users_earn_is_their_own(finished):
+    home, _ = finished
+    controls = json.loads((Home(home).alignment / "a1" / "reward.json").read_text())["controls"]
+    assert controls["candidates"] > 0.05
+    assert abs(controls["shuffled"]) < controls["candidates"] / 2
+
+
+def test_profiles_of_other_users_are_not_promoted(finished):
+    home, _ = finished
+    scores = pq.read_table(Home(home).alignment / "a1" / "gate" / "scores.parquet")
+
+    def values(arm: str) -> np.ndarray:
+        rows = scores.filter(pc.and_(pc.equal(scores["arm"], arm), pc.equal(scores["metric"], MATCHED)))
+        return rows.sort_by("user_id")["value"].to_numpy()
+
+    config = GateConfig(minimum_effects={MATCHED: MinimumEffect(absolute=0.01)}, permutations=999, resamples=500)
+    for arm in ("aligned, shuffled", "base, shuffled", "no profile"):
+        verdict = decide([PairedMetric(MATCHED, values(arm), values("base"))], (), config)
+        assert verdict.decision == Decision.REJECT, arm
+
+
+def test_pairs_with_shuffled_labels_are_not_promoted(finished, world):
+    home, _ = finished
+    facts = finish(home, world, "shuffled", shuffle_labels=True)
+    assert facts["decision"] != Decision.PROMOTE
+    rows = pq.read_table(Home(home).alignment / "shuffled" / "pairs.parquet")
+    swapped = np.mean(rows["margin"].to_numpy() < 0)
+    assert 0.3 < swapped < 0.7  # labels say nothing about rewards
+
+
+def test_a_run_killed_in_every_step_ends_as_one_that_was_not(finished, world, tmp_path):
+    whole, facts = finished
+    killed = tmp_path / "killed" / "home"
+    directory = Home(killed).alignment / "a1"
+    for name, what in KILLS.items():
+        process = start(killed, world)
+        while not (directory / name).exists() and process.poll() is None:
+            time.sleep(0.01)
+        assert process.poll() is None, f"ended before {what}: {process.communicate()[1]}"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    again = finish(killed, world)
+    one = Home(whole).alignment / "a1"
+    for name in TABLES:
+        assert pq.read_table(directory / name).equals(pq.read_table(one / name)), name
+    for method in ("dpo", "sft"):
+        assert model_hash(str(directory / method / "model")) == model_hash(str(one / method / "model")), method
+    assert again["decision"] == facts["decision"]
+    assert (directory / "gate" / "table.json").read_bytes() == (one / "gate" / "table.json").read_bytes()
