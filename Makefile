@@ -7,6 +7,7 @@
 #   make test-vllm | bench-vllm    vLLM on this CPU against transformers: agreement | speed (3 GB, minutes)
 #   make bench                     ratio tables: as-of joins, ingest, behaviour features
 #   make bench-generation          ledger, runner, prompts; DATA=DIR adds kills on real interactions
+#   make bench-alignment           DPO beside TRL's own script, simulated gates, three seeds of the loop; DATA=DIR
 #
 # On Linux, PyPI's torch is the CUDA build: where pip does not find a CPU build by itself, pass pip the CPU index that
 # pytorch.org names: make demo TORCH_PIP_FLAGS="--index-url ..."
@@ -14,7 +15,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-vllm bench-vllm lint bench bench-generation services services-stop \
+.PHONY: help setup demo test test-all test-vllm bench-vllm lint bench bench-generation bench-alignment services services-stop \
 	train-embedded-lm evaluate-embedded-lm clean
 
 PYTHON ?= python3
@@ -35,7 +36,7 @@ export TOKENIZERS_PARALLELISM := false
 pin = $(shell sed -n 's/^\($(1)==.*\)/\1/p' constraints.txt)
 
 help:
-	@sed -n '3,9s/^#  //p' Makefile
+	@sed -n '3,11s/^#  //p' Makefile
 
 setup: $(READY)
 
@@ -78,6 +79,11 @@ bench-generation: $(TEST_READY)
 	$(BIN)/python -m tests.bench.bench_ledger
 	$(BIN)/python -m tests.bench.bench_prompts
 	$(if $(DATA),$(BIN)/python -m tests.bench.bench_exactly_once --data '$(DATA)')
+
+bench-alignment: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_dpo
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.simulate_gate
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_align $(if $(DATA),--data '$(DATA)')
 
 services:
 	scripts/services start
