@@ -9,12 +9,12 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lettingo_features import columns as c
 from lettingo_features.alignment.tables import CANDIDATES, PROMPTS
 from lettingo_features.config import Config
-from lettingo_features.errors import DataError
+from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.generation.engine import content_id
 from lettingo_features.home import Home
 from lettingo_features.profiles.build import ProfileBuildConfig
@@ -40,6 +40,12 @@ class ExploreConfig(Config):
     """Of the sampling; LettinGo: 1."""
     seed: int = 0
     """Of the users' random streams."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ExploreConfig:
+        if len(set(self.styles)) < len(self.styles):
+            raise ConfigError(f"styles {', '.join(self.styles)} hold a name twice: its texts would be the same draws.")
+        return self
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,10 @@ def _has_prompt(generator: Generator) -> bool:
 def recorded(
     asked: Asked, user_ids: Sequence[str], texts: Sequence[str], generator: str, max_words: int = 1_000
 ) -> pa.Table:
-    """Texts that were written elsewhere as candidates of their users; users who were not asked about are left out."""
+    """Texts that were written elsewhere as candidates of their users; users who were not asked about are left out.
+
+    Several texts of one user count as draws, in their order.
+    """
     clean = [lint(text or "", max_words) for text in texts]
     row = pc.index_in(pa.array(user_ids, pa.string()), value_set=asked.rows[c.USER_ID].combine_chunks())
     kept = pa.array([place.is_valid and bool(text) for place, (text, _) in zip(row, clean, strict=True)])
@@ -136,13 +145,22 @@ def recorded(
         c.USER_ID: asked.rows[c.USER_ID].take(place),
         c.WINDOW_DIGEST: asked.rows[c.WINDOW_DIGEST].take(place),
         "style": pa.array([""] * n),
-        "draw": pa.array([0] * n, pa.int64()),
+        "draw": _nth_of_user(place.to_numpy()),
         "text": pa.array([text for text, _ in clean]).filter(kept),
         "n_lint": pa.array([findings for _, findings in clean], pa.int64()).filter(kept),
         "supported": pa.nulls(n, pa.float64()),
         c.CALL_KEY: pa.array([""] * n),
     }
     return as_candidates(pa.table(columns), asked.cutoff, generator, content_id("recorded", generator))
+
+
+def _nth_of_user(user: np.ndarray) -> pa.Array:
+    """int64: how many rows of the same user stand before each row."""
+    order = np.argsort(user, kind="stable")
+    _, first, counts = np.unique(user[order], return_index=True, return_counts=True)
+    nth = np.empty(len(user), dtype=np.int64)
+    nth[order] = np.arange(len(user)) - np.repeat(first, counts)
+    return pa.array(nth)
 
 
 def as_candidates(rows: pa.Table, cutoff: datetime, generator: str, generator_id: str) -> pa.Table:
