@@ -15,6 +15,7 @@ import pytest
 from lettingo_features.alignment.explore import (
     Asked,
     ExploreConfig,
+    as_candidates,
     ask,
     candidates_of,
     explore,
@@ -113,14 +114,8 @@ def test_draw_0_is_what_a_build_writes(home, cutoff, asked, explored, tmp_path):
 
 
 def test_each_draw_has_a_stream_of_its_own(asked, explored):
-    streams = {
-        (r.user_id, r.draw, seed): replace(r, draw=d).stream(seed)
-        for r in asked.requests
-        for d in (0, 1, 12)
-        for seed in (0, 1)
-        for r in [replace(r, draw=d)]
-    }
-    assert len(set(streams.values())) == len(streams) == N * 6
+    draws = [replace(request, draw=draw) for request in asked.requests for draw in (0, 1, 12)]
+    assert len({request.stream(seed) for request in draws for seed in (0, 1)}) == N * 3 * 2
     by_user = {}
     for row in explored.to_pylist():
         if row["style"] == "narrative":
@@ -149,8 +144,6 @@ def test_ids_are_distinct_and_stable(asked, explored):
     assert same.num_rows == 5 * N == len(set(same["candidate_id"].to_pylist()))
     one = same.slice(0, 1)
     changes = {"user_id": "x", "window_digest": "x", "style": "x", "draw": 9, "text": "x", "generator_id": "x"}
-    from lettingo_features.alignment.explore import as_candidates
-
     rows = one.select(["user_id", "window_digest", "style", "draw", "text", "n_lint", "supported", "call_key"])
     made = [as_candidates(rows, asked.cutoff, "name", one["generator_id"][0].as_py())["candidate_id"][0].as_py()]
     assert made == one["candidate_id"].to_pylist()  # who is called what is no content
@@ -266,7 +259,7 @@ def test_recorded_texts(asked):
     rows = found.to_pylist()
     assert [(row["user_id"], row["text"], row["draw"], row["n_lint"]) for row in rows] == [
         (known[2], "Likes Drama.", 0, 0),
-        (known[0], "Likes Crime", 0, 1 + 1),
+        (known[0], "Likes Crime", 0, 2),
         (known[2], "Likes Drama.", 1, 0),  # the same again is another draw
     ]
     assert found.schema == CANDIDATES and len({row["candidate_id"] for row in rows}) == 3

@@ -225,3 +225,16 @@ def test_an_empty_home_is_refused(tmp_path):
 def test_shares_must_leave_a_history(shares):
     with pytest.raises(ConfigError, match=f"reward_share {shares[0]} and gate_share {shares[1]} leave no history"):
         FrameConfig(reward_share=shares[0], gate_share=shares[1])
+
+
+def test_a_saved_frame_is_the_same_frame(tmp_path, small):
+    frame = make_frame(small, FrameConfig(), WindowConfig())
+    assert Frame.load(tmp_path) is None
+    frame.save(tmp_path)
+    found = Frame.load(tmp_path)
+    assert found.facts() == frame.facts() and roles(found) == roles(frame)
+    for name in ("explored", "fit", "gate", "reward_targets", "gate_targets"):
+        assert getattr(found, name).equals(getattr(frame, name))
+    assert found.gate_cutoff.utcoffset() == timedelta(0)
+    (tmp_path / "frame.json").unlink()  # written last: without it nothing was kept
+    assert Frame.load(tmp_path) is None
