@@ -1,6 +1,6 @@
 """Texts of real language models as candidates: what each kind earns, beside controls, and whether picking pays.
 
-Command: ``python -m tests.bench.bench_real_candidates --data DIR`` (the directory ml100k-llm-profiles; some minutes)
+Command: ``python -m tests.bench.bench_real_candidates --data DIR`` (the directory ml100k-llm-profiles; 5 to 8 minutes)
 
 MovieLens 100K in its split u1, which is random: a user's history is u1.base, the targets are what the user liked in
 u1.test, before or after it. Time order cannot be kept, because the texts were written from u1.base as a whole. So the
