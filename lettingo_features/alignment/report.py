@@ -64,9 +64,10 @@ def render_align_report(run: RunFiles, command: str, candidate: str, released: s
         decision=_DECISIONS.get(decision, (decision, "none")),
         verdict=run.verdict,
         primary=(run.verdict.get("comparisons") or [None])[0],
-        arms=_arms(run.arms, candidate, released),
+        arms=_arms(run, candidate, released),
         figures=_figures(run, candidate, released),
         users=shown_users(run),
+        by_answer=run.rewards is not None and run.rewards["correct"].null_count < len(run.rewards),
         pairs=_pairs(run),
         effects=effects(run.reward.get("shrinkage") or {}),
         reward_facts=reward_facts(run.reward),
@@ -80,12 +81,15 @@ def render_align_report(run: RunFiles, command: str, candidate: str, released: s
     )
 
 
-def _arms(rows: list[dict[str, Any]], candidate: str, released: str) -> list[dict[str, Any]]:
-    """By metric: means on one axis, and paired differences from the released arm on another."""
+def _arms(run: RunFiles, candidate: str, released: str) -> list[dict[str, Any]]:
+    """By metric, those that decide first: means on one axis, paired differences from the released arm on another."""
+    deciding = [each["metric"] for each in run.verdict.get("comparisons", ())]
     css = {candidate: "lm", released: "statistical"}
     tables = []
-    for metric in dict.fromkeys(row["metric"] for row in rows):
-        own = [row for row in rows if row["metric"] == metric]
+    for metric in dict.fromkeys([*deciding, *(row["metric"] for row in run.arms)]):
+        own = [row for row in run.arms if row["metric"] == metric]
+        if not own:
+            continue
         marks, ticks = interval_marks([row["mean"] for row in own], [row["interval"] for row in own], zero=False)
         compared = [row for row in own if row["difference"] is not None]
         spans = [row["difference_interval"] for row in compared]

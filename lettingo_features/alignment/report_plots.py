@@ -22,7 +22,10 @@ BINS, LEAST = 24, 7
 
 @dataclass(frozen=True)
 class Line:
-    """``points`` as SVG wants them, each the mean of ``steps`` of the log's ``n`` values."""
+    """``points`` as SVG wants them, each the mean of ``steps`` of the log's ``n`` values.
+
+    ``first`` and ``last`` are means of a tenth of the values: one batch alone is noise.
+    """
 
     label: str
     css: str
@@ -88,14 +91,15 @@ def panel(title: str, series: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Pa
     for number, (label, (x, y)) in enumerate(drawn.items()):
         places = [(_at(a, left, right), round(100 - _at(b, low, high), 2)) for a, b in zip(x, y, strict=True)]
         own = series[label][1]
+        tenth = max(1, len(own) // 10)
         lines.append(
             Line(
                 label=label,
                 css=f"line{number}",
                 points=" ".join(f"{a:g},{b:g}" for a, b in places),
                 dots=places if len(places) <= DOTS else [],
-                first=float(own[0]),
-                last=float(own[-1]),
+                first=float(own[:tenth].mean()),
+                last=float(own[-tenth:].mean()),
                 n=len(own),
                 steps=-(-len(own) // len(x)),
             )

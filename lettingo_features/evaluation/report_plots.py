@@ -214,13 +214,17 @@ def interval_marks(
 
 
 def axis_ticks(low: float, high: float) -> list[float]:
-    """Up to four round values in ``[low, high]``.
+    """A few round values, two at least, in ``[low, high]``.
 
     >>> axis_ticks(-0.3, 1.1)
     [0.0, 0.5, 1.0]
     """
-    step = nice_ticks(high - low, 3)[0]
-    return [step * n for n in range(ceil(low / step), floor(high / step) + 1)]
+    for most in (3, 6):
+        step = nice_ticks(high - low, most)[0]
+        ticks = [step * n for n in range(ceil(low / step), floor(high / step) + 1)]
+        if len(ticks) > 1:  # one alone shows no scale
+            break
+    return ticks
 
 
 def word_bars(histogram: Sequence[tuple[int, int]], most: int = 24) -> tuple[list[Mark], list[Mark]]:

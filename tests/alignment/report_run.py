@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from tests.alignment import rows
 
 USERS = [f"u{n}" for n in range(8)]
 METRICS = ("nDCG@10", "log-likelihood")
+SHOWN = ("reward", *METRICS)
+"In the order of the table of arms; the first decides nothing."
 BASE_TEXT = 'Mostly Drama, some Crime. Loved "Heat".'
 ALIGNED_TEXT = 'Mostly Drama, some Comedy. Loved "Heat" and "Alien".'
 ARMS = {"base": 0.0, "sft": 0.01, "aligned": 0.05}  # arm: what it adds to every score
@@ -96,14 +99,19 @@ def _write_training(run_dir: Path) -> None:
 
 def _write_gate(run_dir: Path, evil: str, written: str) -> None:
     rng = np.random.default_rng(0)
-    base = {"nDCG@10": rng.uniform(0.1, 0.4, len(USERS)), "log-likelihood": rng.normal(-6, 0.5, len(USERS))}
+    base = {
+        "reward": np.full(len(USERS), 0.1),
+        "nDCG@10": rng.uniform(0.1, 0.4, len(USERS)),
+        "log-likelihood": rng.normal(-6, 0.5, len(USERS)),
+    }
     moves = np.array([1, 2, 3, 1, 1, 1, 1, -0.5])  # u2 gains most, u7 alone loses
-    scores = {(arm, metric): base[metric] + add * moves for arm, add in ARMS.items() for metric in METRICS}
+    scores = {(arm, metric): base[metric] + add * moves for arm, add in ARMS.items() for metric in SHOWN}
     metrics = [PairedMetric(metric, scores["aligned", metric], scores["base", metric]) for metric in METRICS]
     config = GateConfig(permutations=199, resamples=200, minimum_effect=MinimumEffect(absolute=0.01), alpha=0.1)
     rails = (
         Guardrail(f"coverage {evil}", 0.9, 1.0, "at most 0.01 lower", low=0.99),
         Guardrail("cost", None, 1.0, evil),
+        Guardrail("claims", math.nan, math.nan, "at most 0.02 higher", high=0.02),
     )
     verdict = decide(metrics, rails, config, {f"{evil} without a target": 3})
     gate = run_dir / "gate"

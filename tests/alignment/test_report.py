@@ -69,6 +69,7 @@ def test_the_verdict_comes_first_with_its_reasons(run_dir, found):
     assert "3 plain without a target" in found.text
     assert "coverage plain 1 0.9 at most 0.01 lower broken" in found.text
     assert "cost 1 not measured plain unmeasured" in found.text
+    assert "claims nothing nothing at most 0.02 higher nothing to check" in found.text
 
 
 def test_figures_of_the_gate_are_those_of_its_file(run_dir, found):
@@ -83,6 +84,13 @@ def test_figures_of_the_gate_are_those_of_its_file(run_dir, found):
             low, high = row["difference_interval"]
             gain = f"{row['difference']:+.3g} [{low:+.3g}, {high:+.3g}] p 0.0321"
             assert f"{row['arm']} − base {gain}" in found.text
+
+
+def test_metrics_that_decide_come_first(found):
+    section = found.text[found.text.index("Everyone that was judged") : found.text.index("What changed in the texts")]
+    assert [section.index(f"{metric} base ") for metric in (*METRICS, "reward")] == sorted(
+        section.index(f"{metric} base ") for metric in (*METRICS, "reward")
+    )
 
 
 def test_every_plot_is_there(found):
@@ -138,8 +146,9 @@ def test_reward_facts_controls_and_effects(found):
         assert words in found.text
 
 
-def test_curves_say_first_and_last_value(found):
-    assert "training 0.6975 → 0.2; a point is the mean of 2" in found.text
+def test_curves_say_where_they_begin_and_end(found):
+    # of 200 values 0.7 - step / 400 the first and the last 20
+    assert "training 0.6737 → 0.2238; a point is the mean of 2" in found.text
     assert "held-out 0.25" in found.text and "training 2.9 → 2.7" in found.text
 
 

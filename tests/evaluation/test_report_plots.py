@@ -61,6 +61,14 @@ def test_nice_ticks(top, ticks):
     assert plots.nice_ticks(top) == ticks
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(-1.08, 1.08, [-1, 0, 1]), (0.105, 0.182, [0.12, 0.14, 0.16, 0.18]), (-6.5, -6.3, [-6.5, -6.4, -6.3])],
+)
+def test_axis_has_two_ticks_at_least(low, high, ticks):
+    assert plots.axis_ticks(low, high) == pytest.approx(ticks)
+
+
 def test_rating_strip_shows_what_no_profile_saw():
     history = [
         {"event_timestamp": at(3, 1), "title": "A", "categories": ["Drama", "Crime"], "rating": 5.0},
