@@ -7,7 +7,7 @@
 #   make test-vllm | bench-vllm    vLLM on this CPU against transformers: agreement | speed (3 GB, minutes)
 #   make bench                     ratio tables: as-of joins, ingest, behaviour features
 #   make bench-generation          ledger, runner, prompts; DATA=DIR adds kills on real interactions
-#   make bench-alignment           DPO beside TRL's own script, simulated gates, three seeds of the loop; DATA=DIR
+#   make bench-alignment           DPO beside TRL's own script, simulated gates, seeds of the loop; DATA=DIR PROFILES=DIR
 #
 # On Linux, PyPI's torch is the CUDA build: where pip does not find a CPU build by itself, pass pip the CPU index that
 # pytorch.org names: make demo TORCH_PIP_FLAGS="--index-url ..."
@@ -24,6 +24,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 HOME_DIR ?= .lettingo
 DATA ?=
+PROFILES ?=
 OUT ?= embedded-lm
 TORCH_PIP_FLAGS ?=
 
@@ -84,6 +85,7 @@ bench-alignment: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_dpo
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.simulate_gate
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_align $(if $(DATA),--data '$(DATA)')
+	$(if $(PROFILES),OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_real_candidates --data '$(PROFILES)')
 
 services:
 	scripts/services start

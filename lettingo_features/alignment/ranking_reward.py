@@ -7,7 +7,7 @@ and frozen before any candidate is judged. Ours: LettinGo (section 3.2.2) asks f
 Two utilities. *matched*: among the items that behaviour alone ranks nearest to the target, the share that the profile
 puts below it, less the same share for the targets of other users, which a text reaches by sounding like what everybody
 likes: what is left is what it says of its user and behaviour does not. Without a profile that is 0, and with another
-user's it is 0 on average, by construction. *log_likelihood*: of the target under the whole ranker, less the same
+user's it is about 0 on average. *log_likelihood*: of the target under the whole ranker, less the same
 without a profile. The ranker was fitted for it, but one popular target moves it more than any text does.
 """
 
@@ -45,7 +45,7 @@ class RankingRewardConfig(Config):
     "What a text is worth for one target; see the module."
     n_matched: int = Field(1_000, ge=1)
     "Items that a target is compared with, of those that behaviour ranks nearest to it."
-    n_others: int = Field(200, ge=1)
+    n_others: int = Field(500, ge=1)
     "Targets of other users that a text is judged on for comparison, drawn once for all texts."
     seed: int = 0
     "Of that draw."
