@@ -76,7 +76,6 @@ class FrozenRanker:
         parts = (self.behaviour, self.text, self.without_profile, self.mean_profile, self.scale)
         return content_id("frozen_ranker", *(part.tobytes().hex() for part in parts))
 
-
     def facts(self) -> dict[str, Any]:
         """For reports: coefficients by name, of standardised features, and the mean loss of the fit."""
         behaviour = dict(zip(BEHAVIOUR, self.behaviour.tolist(), strict=True))
