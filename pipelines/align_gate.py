@@ -51,10 +51,13 @@ def run_gate(run: AlignmentRun, candidate: str = ALIGNED) -> dict[str, Any]:
 
 
 def run_report(run: AlignmentRun, command: str) -> Path:
-    """The page that shows the run."""
+    """The page that shows the run, with the first command that made one of it."""
     from lettingo_features.alignment.report import write_align_report
 
-    return write_align_report(run.directory, run.path("report.html"), command)
+    known = run.facts
+    if "command" not in known:
+        run.write_json("run.json", known | {"command": command})
+    return write_align_report(run.directory, run.path("report.html"), known.get("command", command))
 
 
 def run_release(run: AlignmentRun, release: str, promote: bool) -> dict[str, Any]:

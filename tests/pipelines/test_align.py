@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lettingo_features.alignment.gate import GateConfig, MinimumEffect, PairedMetric, decide
-from lettingo_features.alignment.gate_scores import MATCHED
+from lettingo_features.alignment.gate_scores import MATCHED, REWARD
 from lettingo_features.alignment.verdict import Decision
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
 from lettingo_features.generation.model_files import model_hash
@@ -106,6 +106,19 @@ def test_another_configuration_under_the_same_name_is_refused(finished, world):
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "another config" in errors
+
+
+def test_the_fast_form_runs_as_it_is(tmp_path):
+    told = ["--fast", "--home", str(tmp_path / "home"), "--json"]
+    command = [sys.executable, "-m", "pipelines.cli", "align", "run", *told]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1_200)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    table = json.loads((Path(facts["run"]) / "gate" / "table.json").read_text())
+    gained = {row["arm"]: row for row in table if row["metric"] == REWARD}
+    assert gained["aligned"]["difference"] > 0
+    assert gained["aligned"]["p"] < 0.01  # of users and times that training has not seen
+    assert abs(gained["aligned, shuffled"]["mean"]) < gained["base"]["mean"] / 2
 
 
 def test_what_explored_users_earn_is_their_own(finished):
