@@ -62,13 +62,13 @@ def promote(
     ReleaseError
         The gate did not say promote, another promotion is under way, or the champion changed meanwhile.
     """
-    _why(registry.get(name), forced)  # a clear refusal before anything is locked
+    _why(registry.get(name), registry.champion(), forced)  # a clear refusal before anything is locked
     with promotion_lock(registry.database, lock_file(home), name, who) as promoter:
         record, champion = registry.get(name), registry.champion()
         if record.state == CHAMPION:
             publish_served(registry, home, publish)
             return Promotion(None, _in_order(registry.steps(name), steps))
-        why = _why(record, forced)
+        why = _why(record, champion, forced)
         goes_on = record.state == PROMOTING and record.plan.champion == (champion and champion.name)
         registry.begin(name, record.plan if goes_on and not replan else plan(champion, why), promoter)
         record, done = registry.get(name), registry.steps(name)
@@ -142,14 +142,19 @@ def _publishing(home: Home):
         yield
 
 
-def _why(record: GeneratorRelease, forced: str | None) -> str:
+def _why(record: GeneratorRelease, champion: GeneratorRelease | None, forced: str | None) -> str:
     """What admits ``record`` to promotion; raises ReleaseError where nothing does."""
     if record.state == PROMOTING:
         return record.plan.why
-    if record.state in (RETIRED, CHAMPION):  # admitted when it became champion
-        return "it was champion before"
+    if record.state == CHAMPION:
+        return "it is champion"
     if forced:
         return f"forced: {forced}"
+    if record.state == RETIRED:  # a scheduled command that is repeated must not undo a rollback or a newer promotion
+        raise ReleaseError(
+            f"The release {record.name} was champion before and was replaced or rolled back. To bring it back, state "
+            f"why: lettingo release promote {record.name} --force 'REASON'."
+        )
     if record.decision != PROMOTE:
         said = "it passed no gate yet" if record.decision is None else f"the gate said {record.decision}"
         reasons = "; ".join((record.verdict or {}).get("reasons", []))
@@ -157,5 +162,12 @@ def _why(record: GeneratorRelease, forced: str | None) -> str:
             f"The release {record.name} is not promoted: {said}{f' ({reasons})' if reasons else ''}. Register it with "
             f"a verdict that says promote: lettingo release register {record.name} --gate FILE; or state why it is to "
             "be promoted all the same: --force 'REASON'."
+        )
+    compared = record.verdict.get("released_revision")
+    if compared and champion and champion.revision and compared != champion.revision:
+        raise ReleaseError(
+            f"The gate compared {record.name} with model {compared[:12]}, and the champion {champion.name} is model "
+            f"{champion.revision[:12]}: being better than the one says nothing of the other. Run the gate against the "
+            f"champion, or state a reason: --force 'REASON'."
         )
     return f"gate: {record.decision}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def loop_config(config: str | None, fast: bool, seed: int, reader: str | None):
         told = json.loads(Path(config).read_text()) if config else {}
     except ValueError as error:
         raise ConfigError(f"{config} cannot be read as JSON ({error}).") from error
+    if not isinstance(told, dict):
+        raise ConfigError(f"{config} holds no JSON object: give the fields of a LoopConfig.")
     fields = _merged(FAST, told) if fast else told
     seeds = {part: {"seed": seed} for part in ("frame", "explore", "reward", "dpo", "evaluator", "gate")}
     if fields.get("sft", {}) is not None:
@@ -81,12 +84,16 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
+        if both and key == "minimum_effects":  # each is given one way or the other, never both
+            merged[key] = merged[key] | value
+        else:
+            merged[key] = _merged(merged[key], value) if both else value
     return merged
 
 
-def open_run(home, name, config, fast, seed, model, prompt, encoder, reader, as_json):
-    """The `AlignmentRun` that the options name."""
+def open_run(home, name, config, fast, seed, model, prompt, encoder, reader, candidates, as_json):
+    """The `AlignmentRun` that the options name. Without --model it starts from the champion's, as the gate compares
+    with what is released; a run that has begun goes on with what it began with."""
     from pipelines.align_loop import AlignmentRun
     from pipelines.profiles import make_encoder
 
@@ -94,8 +101,23 @@ def open_run(home, name, config, fast, seed, model, prompt, encoder, reader, as_
         if not as_json:
             click.echo(text)
 
-    writer = WriterOptions(model=model, prompt=prompt)
-    return AlignmentRun(home, name, loop_config(config, fast, seed, reader), writer, make_encoder(home, encoder), say)
+    writer = WriterOptions(model=model or _released_model(home, name), prompt=prompt)
+    told, elsewhere = loop_config(config, fast, seed, reader), read_candidates(candidates)
+    return AlignmentRun(home, name, told, writer, make_encoder(home, encoder), say, elsewhere)
+
+
+def _released_model(home, name: str) -> str | None:
+    """Model directory that the run began with, else the champion's; None: the embedded model."""
+    import json
+
+    from pipelines.release import open_registry
+
+    begun = home.alignment / name / "run.json"
+    if begun.is_file() and "model" in (facts := json.loads(begun.read_text())):
+        return facts["model"]
+    with open_registry(home) as registry:
+        champion = registry.champion()
+    return (champion.writer or {}).get("model") if champion else None
 
 
 def read_candidates(named: tuple[str, ...]) -> list[tuple[str, list[str], list[str]]]:
@@ -118,45 +140,45 @@ def _step(run_step):
     @_options
     def command(name, config, fast, seed, model, prompt, encoder, reader, candidates, home_dir, as_json) -> None:
         home = open_home(home_dir)
-        run = open_run(home, name, config, fast, seed, model, prompt, encoder, reader, as_json)
-        run_step(run, candidates)
+        run = open_run(home, name, config, fast, seed, model, prompt, encoder, reader, candidates, as_json)
+        run_step(run)
         if as_json:
             show(True, run.facts, "")
 
     return command
 
 
-def _explore(run, candidates) -> None:
+def _explore(run) -> None:
     from pipelines.align_loop import run_explore
 
-    run_explore(run, read_candidates(candidates))
+    run_explore(run)
 
 
-def _reward(run, candidates) -> None:
+def _reward(run) -> None:
     from pipelines.align_loop import run_reward
 
     run_reward(run)
 
 
-def _pairs(run, candidates) -> None:
+def _pairs(run) -> None:
     from pipelines.align_loop import run_pairs
 
     run_pairs(run)
 
 
-def _train(run, candidates) -> None:
+def _train(run) -> None:
     from pipelines.align_loop import run_train
 
     run_train(run)
 
 
-def _gate(run, candidates) -> None:
+def _gate(run) -> None:
     from pipelines.align_gate import run_gate
 
     run_gate(run)
 
 
-def _report(run, candidates) -> None:
+def _report(run) -> None:
     from pipelines.align_gate import run_report
 
     run.say(str(run_report(run, " ".join(["lettingo", *sys.argv[1:]]))))
@@ -174,55 +196,94 @@ for name, step, help in (
 
 
 @align.command()
-@click.option("--data", type=click.Path(), help="Interactions to ingest first; a synthetic world in an empty home.")
+@click.option("--data", type=click.Path(), help="Interactions to ingest first.")
 @click.option("--format", help="Format of --data; detected when left out.")
+@click.option("--world", is_flag=True, help="A synthetic world in an empty home; --fast implies it.")
 @click.option("--release", help="Register the aligned generator under this name, with its verdict.")
 @click.option(
     "--promote", is_flag=True, help="Promote it too, if the gate says so; needs built profiles of a champion."
 )
 @_options
-def run(data, format, release, promote, candidates, home_dir, as_json, **options) -> None:
+def run(data, format, world, release, promote, home_dir, as_json, **options) -> None:
     """The whole loop: explore, reward, pairs, train, gate, report. Run again, it goes on where it was.
 
     Exit status 0 whatever the gate decides; the decision is in the output. 2: a step could not be done.
     """
     from lettingo_features.errors import ConfigError
     from lettingo_features.runs import run_record
-    from pipelines.align_gate import run_gate, run_release, run_report
-    from pipelines.align_loop import run_explore, run_pairs, run_reward, run_train
 
     if promote and not release:
         raise ConfigError("--promote needs a name for the release: --release v2.")
+    if release and not re.fullmatch(r"[a-z0-9_]+", release):
+        raise ConfigError(f"--release {release!r} is no name of a release: small letters, digits, underscores.")
     home = open_home(home_dir)
-    _require_data(home, data, format, options["fast"])
+    _require_data(home, data, format, options["fast"], world)
     with run_record(home, "align run", {"data": data, "name": options["name"], "seed": options["seed"]}) as record:
-        loop = open_run(home, **options, as_json=as_json)
-        run_explore(loop, read_candidates(candidates))
-        run_reward(loop)
-        run_pairs(loop)
-        run_train(loop)
-        verdict = run_gate(loop)
-        facts = {"decision": verdict["decision"], "reasons": verdict["reasons"], "run": str(loop.directory)}
-        if release:
-            facts |= run_release(loop, release, promote)
-        facts["report"] = str(run_report(loop, " ".join(["lettingo", *sys.argv[1:]])))
-        facts["steps"] = loop.facts["steps"]
+        facts = run_loop(open_run(home, **options, as_json=as_json), release, promote)
         record.record(**facts)
-    show(as_json, facts, f"\n{facts['decision']}: {' '.join(facts['reasons'])}\nreport: {facts['report']}")
+    show(as_json, facts, f"\n{facts['decision']}: {' '.join(facts['reasons'])}\nreport: {facts.get('report')}")
 
 
-def _require_data(home, data: str | None, format: str | None, fast: bool) -> None:
-    """Ingest ``data``, or a synthetic world where there is nothing at all."""
+def run_loop(loop, release: str | None = None, promote: bool = False) -> dict[str, Any]:
+    """All steps in order; returns what ``--json`` prints. Without a single pair there is nothing to train: held."""
+    from pipelines.align_gate import run_gate, run_release, run_report
+    from pipelines.align_loop import run_explore, run_pairs, run_reward, run_train
+
+    run_explore(loop)
+    run_reward(loop)
+    if not run_pairs(loop):
+        reason = "No comparison became a pair: bring more users or targets, or ask less of a pair."
+        return {"decision": "hold", "reasons": [reason], "run": str(loop.directory)}
+    run_train(loop)
+    verdict = run_gate(loop)
+    facts = {"decision": verdict["decision"], "reasons": verdict["reasons"], "run": str(loop.directory)}
+    facts["report"] = str(run_report(loop, " ".join(["lettingo", *sys.argv[1:]])))
+    if release:
+        facts |= run_release(loop, release, promote)
+    return facts | {"steps": loop.facts["steps"]}
+
+
+@align.command()
+@click.argument("name")
+@home_option
+@json_option
+def forget(name: str, home_dir: str, as_json: bool) -> None:
+    """Remove a run with its texts and pairs; not while a release uses its model."""
+    import shutil
+    from contextlib import closing
+
+    from lettingo_features.alignment.pair_store import PairStore
+    from lettingo_features.errors import ConfigError
+    from pipelines.release import alignment_url, open_registry
+
+    home = open_home(home_dir)
+    directory = home.alignment / name
+    if not directory.is_dir() or directory.parent != home.alignment:
+        raise ConfigError(f"There is no run {name} in {home.alignment}.")
+    with open_registry(home) as registry:
+        used = [one.name for one in registry.all() if (one.model or "").startswith(f"{directory}/")]
+    if used:
+        raise ConfigError(f"The release(s) {', '.join(used)} use the model of {name}: abandon them first.")
+    with closing(PairStore(alignment_url(home))) as store:
+        store.forget(name)
+    shutil.rmtree(directory)
+    show(as_json, {"forgotten": name}, f"{name} is forgotten")
+
+
+def _require_data(home, data: str | None, format: str | None, fast: bool, world: bool) -> None:
+    """Ingest ``data``; a synthetic world only where it is asked for and nothing is there."""
+    from lettingo_features.errors import ConfigError
     from pipelines.ingest import run_ingest
 
     if data is None and home.parts("interactions"):
         return
+    if data is None and not (fast or world):
+        raise ConfigError(f"{home.root} has no interactions: give --data DIR, or --world for a synthetic one.")
     if data is None:
         from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
 
         directory = home.root / "world"
-        if not directory.is_dir():
-            users = FAST_WORLD_USERS if fast else WORLD_USERS
-            write_world(SyntheticWorld(WorldConfig(n_users=users, n_items=WORLD_ITEMS)), directory)
+        users = FAST_WORLD_USERS if fast else WORLD_USERS
+        write_world(SyntheticWorld(WorldConfig(n_users=users, n_items=WORLD_ITEMS)), directory)
         data = str(directory)
     run_ingest(home, [data], format=format)

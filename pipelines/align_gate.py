@@ -16,6 +16,7 @@ from lettingo_features.alignment.evaluator import Evaluator
 from lettingo_features.alignment.gate import PairedMetric, decide
 from lettingo_features.alignment.gate_scores import METRICS, GateJudges, arms_table, arms_text, scores_rows
 from lettingo_features.alignment.guardrails import GeneratorFacts, guardrails
+from lettingo_features.errors import ConfigError
 from lettingo_features.profiles.generator import Generator
 from lettingo_features.profiles.support import names_in
 from pipelines.align_loop import AlignmentRun
@@ -31,10 +32,12 @@ def run_gate(run: AlignmentRun, candidate: str = ALIGNED) -> dict[str, Any]:
 
     with run.step("gate", "gate/verdict.json") as is_due:
         if is_due:
+            if run.config.sft is not None and not run.has("sft/model"):
+                raise ConfigError("The SFT baseline is not trained yet: run lettingo align train first.")
             scene = run.scene("gate")
             texts, facts = _texts(run, scene.user_ids)
             judges = _judges(run, scene)
-            scores = {arm: judges.scores(lines) for arm, lines in texts.items()}
+            scores = {arm: judges.scores(run.as_judged(lines)) for arm, lines in texts.items()}
             rows = arms_table(scores, BASE, seed=run.config.gate.seed)
             run.say(arms_text(rows))
             metrics = [PairedMetric(name, scores[candidate][name], scores[BASE][name]) for name in METRICS]
@@ -46,7 +49,7 @@ def run_gate(run: AlignmentRun, candidate: str = ALIGNED) -> dict[str, Any]:
             run.write("gate/scores.parquet", scores_rows(scene.user_ids, scores))
             run.write_json("gate/table.json", rows)
             write_gate_result(run.path("dpo/model"), verdict)
-            run.write_json("gate/verdict.json", verdict.to_json())
+            run.write_json("gate/verdict.json", verdict.to_json() | {"released_revision": run.facts["base"]})
     return run.read_json("gate/verdict.json")
 
 
@@ -61,14 +64,27 @@ def run_report(run: AlignmentRun, command: str) -> Path:
 
 
 def run_release(run: AlignmentRun, release: str, promote: bool) -> dict[str, Any]:
-    """Register the aligned generator as ``release`` with its verdict; promote it if asked and if the gate says so."""
+    """Register the aligned generator as ``release`` with its verdict; promote it if asked and if the gate says so.
+
+    A release that was champion already is left as it is: a command that is repeated undoes no rollback.
+    """
+    from lettingo_features.alignment.database_tables import CANDIDATE, REJECTED
     from pipelines.release import open_registry, run_promote, run_register
 
-    verdict = run.read_json("gate/verdict.json")
-    writer = replace(run.writer, model=str(run.path("dpo/model")), prompt="auto")
+    config, verdict = run.config, run.read_json("gate/verdict.json")
+    writer = replace(run.writer, model=str(run.path("dpo/model")))
+    built = {
+        "window": config.window.model_dump(),
+        "max_words": config.max_words,
+        "style": config.explore.styles[0],
+        "min_interactions": config.frame.min_interactions,
+    }
     with open_registry(run.home) as registry:
-        registered = run_register(run.home, registry, release, writer, verdict=verdict)
-        promoted = promote and verdict["decision"] == "promote"
+        registered = run_register(
+            run.home, registry, release, writer, verdict=verdict, encoder=run.encoder.config.model, built=built
+        )
+        fresh = registered.state in (CANDIDATE, REJECTED)
+        promoted = promote and fresh and verdict["decision"] == "promote"
         if promoted:
             run_promote(run.home, registry, release)
     return {"release": registered.name, "decision": verdict["decision"], "promoted": promoted}
@@ -141,9 +157,8 @@ def _judges(run: AlignmentRun, scene) -> GateJudges:
     candidates = run.read("candidates.parquet")
     mine = candidates.filter(pc.is_in(candidates[c.USER_ID], value_set=explored.user_ids))
     picked = _one_of_each(mine, run.config.evaluator.seed)
-    evaluator = Evaluator(
-        explored, explored.rows_of(picked[c.USER_ID]), picked["text"].to_pylist(), run.config.evaluator
-    )
+    judged = run.as_judged(picked["text"].to_pylist())
+    evaluator = Evaluator(explored, explored.rows_of(picked[c.USER_ID]), judged, run.config.evaluator)
     return GateJudges(scene, run.judge(scene, other, matched=True), other, evaluator, run.judge(scene, read), read)
 
 

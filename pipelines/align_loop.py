@@ -7,10 +7,12 @@ step is lost either.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -29,7 +31,9 @@ from lettingo_features.alignment.loop_config import LoopConfig
 from lettingo_features.alignment.ranking_reward import RankingReward, fit_ranker
 from lettingo_features.alignment.scene import Scene, build_scene
 from lettingo_features.errors import ConfigError
+from lettingo_features.generation.engine import content_id
 from lettingo_features.home import Home, write_parquet, write_text
+from pipelines.release import alignment_url
 from pipelines.writers import WriterOptions, make_writers
 
 Say = Callable[[str], None]
@@ -58,10 +62,19 @@ class AlignmentRun:
     """
 
     def __init__(
-        self, home: Home, name: str, config: LoopConfig, writer: WriterOptions, encoder: Any, say: Say = print
+        self,
+        home: Home,
+        name: str,
+        config: LoopConfig,
+        writer: WriterOptions,
+        encoder: Any,
+        say: Say = print,
+        elsewhere: Recorded = (),
     ) -> None:
         from lettingo_features.profiles.local_model import embedded_model
 
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ConfigError(f"--name {name!r} is no name of a directory: letters, digits, dots, dashes, underscores.")
         if writer.engine != "transformers" or (writer.model and not Path(writer.model).is_dir()):
             raise ConfigError("A generator can be trained only as a model directory of this machine: give --model DIR.")
         self.home, self.name, self.config, self.writer, self.encoder, self.say = (
@@ -74,7 +87,18 @@ class AlignmentRun:
         )
         self.base = Path(writer.model) if writer.model else embedded_model()
         self.directory = home.alignment / name
+        self.elsewhere = elsewhere
+        self._lock()
         self._begin()
+
+    def _lock(self) -> None:
+        """One process at a time: two would train in one directory. A killed holder frees it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._held = (self.directory / ".lock").open("w")
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"Another process works on the run {self.name}: wait for it, or end it.") from None
 
     def _begin(self) -> None:
         from lettingo_features.generation.model_files import model_hash
@@ -83,6 +107,8 @@ class AlignmentRun:
             "config": self.config.model_dump(mode="json"),
             "base": model_hash(str(self.base)),
             "encoder": self.encoder.encoder_id,
+            "prompt": self.writer.prompt,
+            "candidates": {name: content_id(*users, *texts) for name, users, texts in self.elsewhere},
         }
         known = self.facts
         changed = sorted(key for key in told if key in known and known[key] != told[key])
@@ -91,12 +117,15 @@ class AlignmentRun:
                 f"The run {self.name} was begun with another {', '.join(changed)}, see {self.directory / 'run.json'}. "
                 "Its files would not fit: give it another --name."
             )
+        self.write_json(
+            "run.json", {"steps": {}, "model": self.writer.model} | known | told
+        )  # before the frame: its settings are fixed now
         frame = Frame.load(self.directory / "frame")
         if frame is None:
             frame = make_frame(self.home, self.config.frame, self.config.window)
             frame.save(self.directory / "frame")
         self.frame = frame
-        self.write_json("run.json", known | told | {"frame": frame.facts(), "steps": known.get("steps", {})})
+        self.write_json("run.json", self.facts | {"frame": frame.facts()})
 
     # --- files
 
@@ -188,6 +217,12 @@ class AlignmentRun:
             return build_scene(self.home, frame.gate_cutoff, frame.gate, frame.gate_targets, lag)
         return build_scene(self.home, frame.reward_cutoff, getattr(frame, role), frame.reward_targets, lag)
 
+    def as_judged(self, texts: Sequence[str]) -> list[str]:
+        """What any judge reads: without numbers that give a rating away, unless that guard is off."""
+        from lettingo_features.alignment.rating_scrub import scrub
+
+        return [scrub(text)[0] for text in texts] if self.config.guards.scrub_ratings else list(texts)
+
     @cached_property
     def fit_scene(self) -> Scene:
         return self.scene("fit")
@@ -208,13 +243,13 @@ class AlignmentRun:
         """The ranking reward by one reader, fitted on the fit users; ``matched`` sets the utility whatever is asked."""
         fitted, scene_fit = self.read("fit_texts.parquet"), self.fit_scene
         texts = dict(zip(fitted[c.USER_ID].to_pylist(), fitted["text"].to_pylist(), strict=True))
-        profiles = read([texts.get(user, "") for user in scene_fit.user_ids.to_pylist()])
+        profiles = read(self.as_judged([texts.get(user, "") for user in scene_fit.user_ids.to_pylist()]))
         config = self.config.reward.model_copy(update={"utility": "matched"} if matched else {})
         ranker = fit_ranker(scene_fit, read(scene_fit.item_texts), profiles, config)
         return RankingReward(ranker, scene, read(scene.item_texts), config)
 
 
-def run_explore(run: AlignmentRun, elsewhere: Recorded = ()) -> None:
+def run_explore(run: AlignmentRun) -> None:
     """Candidates and prompts of the explored users, a text of each fit user, and how different candidates are."""
     from lettingo_features.alignment.diversity import diversity, diversity_text
 
@@ -225,15 +260,38 @@ def run_explore(run: AlignmentRun, elsewhere: Recorded = ()) -> None:
         fitted = run.written(None, frame.reward_cutoff, frame.fit)
         run.write("fit_texts.parquet", fitted.select([c.USER_ID, "text"]))
         with run.generator(temperature=config.explore.temperature) as generator:
+            _require_trainable(generator.prompt, config.explore.styles)
             asked = run.asked(frame.reward_cutoff, frame.explored, generator.reads_history)
             own = explore(asked, generator, config.explore, config.max_words)
             run.write("prompts.parquet", prompts_of(asked, generator, config.explore.styles[0]))
-        theirs = [recorded(asked, users, texts, name) for name, users, texts in elsewhere]
+        theirs = [_recorded(run, asked, *each) for each in run.elsewhere]
         candidates = pa.concat_tables([own, *theirs]).combine_chunks()
         run.write("candidates.parquet", candidates)
         rows = diversity(candidates, run.encoder.encode(candidates["text"].to_pylist()))
         run.say(diversity_text(rows))
         run.write_json("diversity.json", rows)
+
+
+def _require_trainable(prompt, styles: Sequence[str]) -> None:
+    """The loop trains on what a generator writes: plain text, in styles that its prompt knows."""
+    from lettingo_features.profiles.prompt import RowsPrompt
+
+    if prompt.json_schema is not None:
+        raise ConfigError("The loop trains free text: align with a prompt of free text, such as --prompt lettingo-1.")
+    if len(styles) > 1 and not isinstance(prompt, RowsPrompt):
+        raise ConfigError(f"This prompt knows no styles, and {len(styles)} are asked for: ask for one.")
+
+
+def _recorded(run: AlignmentRun, asked: Asked, name: str, users: Sequence[str], texts: Sequence[str]) -> pa.Table:
+    """Candidates of a writer elsewhere; who is not explored is left out, and said."""
+    table = recorded(asked, users, texts, name)
+    if not table.num_rows:
+        raise ConfigError(
+            f"None of {len(users):,} texts of {name} is of an explored user. Are the ids those of the interactions? "
+            f"The explored users are in {run.path('frame/explored.parquet')}."
+        )
+    run.say(f"{name}: {table.num_rows:,} of {len(users):,} texts are of explored users and take part")
+    return table
 
 
 def run_reward(run: AlignmentRun) -> None:
@@ -302,8 +360,8 @@ def _titles(run: AlignmentRun, targets: pa.Table) -> pa.Table:
     ).to_arrow_table()
 
 
-def run_pairs(run: AlignmentRun) -> None:
-    """Preference pairs: in SQL with their provenance, as parquet, and as the lines that a trainer reads."""
+def run_pairs(run: AlignmentRun) -> int:
+    """Preference pairs: in SQL with their provenance, as parquet, and as the lines that a trainer reads; how many."""
     from lettingo_features.alignment.pair_file import write_pairs
     from lettingo_features.alignment.pair_store import PairStore
     from lettingo_features.alignment.pairs import preference_pairs, shuffled
@@ -311,7 +369,7 @@ def run_pairs(run: AlignmentRun) -> None:
     config = run.config
     with run.step("pairs", "pairs/pairs.json") as is_due:
         if not is_due:
-            return
+            return run.read("pairs.parquet").num_rows
         candidates, rewards = run.read("candidates.parquet"), run.read("rewards.parquet")
         pairs = preference_pairs(candidates, rewards, run.read("prompts.parquet"), config.pairs)
         rows = shuffled(pairs.rows, config.frame.seed) if config.shuffle_labels else pairs.rows
@@ -319,11 +377,13 @@ def run_pairs(run: AlignmentRun) -> None:
         rule = config.model_dump(
             mode="json", include={"reward", "reader", "guards", "shrink", "pairs", "shuffle_labels"}
         )
-        PairStore(run.home.alignment_url).add(run.name, rule, rows, candidates, rewards)
+        with closing(PairStore(alignment_url(run.home))) as store:
+            store.add(run.name, rule, rows, candidates, rewards)
         run.write("pairs.parquet", rows)  # not beside the lines: a trainer reads their whole directory
         with run.generator() as generator:
             write_pairs(rows, run.path("pairs/pairs.jsonl"), generator.engine.config.user_turn)
         run.write_json("pairs/pairs.json", pairs.statistics.to_json())
+    return rows.num_rows
 
 
 def run_train(run: AlignmentRun) -> None:
@@ -337,15 +397,17 @@ def run_train(run: AlignmentRun) -> None:
     start = run.frame.reward_cutoff - timedelta(days=config.window.days)
     provenance = Provenance(
         user_ids=rows[c.USER_ID].to_pylist(),
-        window=(start, run.frame.reward_cutoff),
+        window=(start, run.frame.gate_cutoff),  # prompts end at the reward's cutoff, its targets at the gate's
         pair_rule=config.pairs.model_dump_json(),
         counts={"pairs": rows.num_rows, "users": len(rows[c.USER_ID].unique())},
     )
+    with run.generator() as generator:
+        told = {"instruction": generator.prompt.instruction}
     with run.step("dpo", "dpo/model") as is_due:
         cache = run.home.cache / "reference"
-        dpo = train_dpo(pairs, config.dpo, run.base, run.path("dpo"), cache, provenance)
+        dpo = train_dpo(pairs, config.dpo.model_copy(update=told), run.base, run.path("dpo"), cache, provenance)
         if is_due:
             run.say(", ".join(f"{name} {value:.4g}" for name, value in dpo.metrics.items()))
     if config.sft is not None:
         with run.step("sft", "sft/model"):
-            train_sft(pairs, config.sft, run.base, run.path("sft"), dpo.steps, provenance)
+            train_sft(pairs, config.sft.model_copy(update=told), run.base, run.path("sft"), dpo.steps, provenance)

@@ -24,12 +24,17 @@ _SHAPING = ("engine", "text_style", "temperature", "seed", "max_new_tokens", "st
 _SERVED_ADAPTER = re.compile(r"adapter-[0-9a-f]{16}")
 
 
+def alignment_url(home, database: str | None = None) -> str:
+    """Database of pairs and releases: ``database``, LETTINGO_ALIGNMENT, or ``alignment.db`` in the home."""
+    return database or os.environ.get("LETTINGO_ALIGNMENT") or home.alignment_url
+
+
 @contextmanager
 def open_registry(home, database: str | None = None) -> Iterator[Any]:
-    """The registry of releases at ``database``, LETTINGO_ALIGNMENT, or ``alignment.db`` in the home."""
+    """The registry of releases at `alignment_url`."""
     from lettingo_features.releases import ReleaseRegistry
 
-    registry = ReleaseRegistry(database or os.environ.get("LETTINGO_ALIGNMENT") or home.alignment_url)
+    registry = ReleaseRegistry(alignment_url(home, database))
     try:
         yield registry
     finally:
@@ -61,9 +66,10 @@ def run_register(
     verdict: dict[str, Any] | None = None,
     encoder: str = "minilm_l6_v2",
     precision: str = "fp32",
+    built: dict[str, Any] | None = None,
 ):
     """Register what ``writer`` says as release ``name``, with the windows and style of its parent (the champion when
-    None); returns its row."""
+    None), or with those of ``built`` (fields of ProfileBuildConfig) where it says others; returns its row."""
     from lettingo_features.errors import ReleaseError
     from lettingo_features.profiles.build import ProfileBuildConfig
     from lettingo_features.profiles.release import Release
@@ -77,7 +83,7 @@ def run_register(
             f"The texts of {name} were written elsewhere: no generator here can write them at other cutoffs. Its "
             f"services ranker_profile_{name} and profile_text_{name} answer without promotion."
         )
-    config = ProfileBuildConfig(**((own or inherited).get("config") or {}) | {"release": name})
+    config = ProfileBuildConfig(**((own or inherited).get("config") or {}) | (built or {}) | {"release": name})
     options = {key: value for key, value in asdict(_with_full_paths(writer)).items() if key not in _OF_A_RUN}
     settings = {
         "config": config.model_dump(mode="json", exclude={"chunk_size", "memory_limit", "refresh"}),

@@ -218,8 +218,20 @@ def test_a_rollback_undoes_a_promotion_that_was_killed_after_its_flip(root, poin
     found = state(root)
     assert found["states"] == {"v1": ("champion", None), "v2": ("retired", "v1")}
     assert (found["served"], found["alias"]) == (Served("v1", ()), "v1")
-    run_promote(root, "v2")  # and it may return, without another verdict
+    with pytest.raises(ReleaseError, match="was champion before"):
+        run_promote(root, "v2")  # the same command again, as a scheduler repeats it, does not undo a rollback
+    run_promote(root, "v2", forced="it was not the cause")
     assert state(root)["alias"] == "v2"
+
+
+def test_a_verdict_over_another_generator_than_the_champion_promotes_nothing(root):
+    registry = ReleaseRegistry(Home(root).alignment_url)
+    against = PASSED | {"released_revision": "f" * 64}
+    registry.register("v3", MODEL | {"revision": "3" * 64}, {}, "ann", "v1", against)
+    registry.close()
+    run_promote(root, "v2")
+    with pytest.raises(ReleaseError, match="being better than the one says nothing of the other"):
+        run_promote(root, "v3")
 
 
 @pytest.mark.parametrize("point", ["flipped", "file written", "alias applied"])

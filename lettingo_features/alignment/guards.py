@@ -26,7 +26,7 @@ class GuardConfig(Config):
     target_independence: bool = True
     """Report how often a text names the title of its own held-out target."""
     faithfulness_weight: float = Field(default=0.0, ge=0)
-    """Times the share of supported claims, added to the reward; a text whose share is unknown gets nothing."""
+    """Times the share of supported claims, added to the reward; a text whose share is unknown gets the mean."""
     length_weight: float = Field(default=0.0, ge=0)
     """Taken from the reward for each word above the norm."""
     length_norm: int = Field(default=80, ge=1)
@@ -36,8 +36,8 @@ class GuardConfig(Config):
 def guarded(rewards: pa.Table, candidates: pa.Table, config: GuardConfig) -> pa.Table:
     """``rewards`` with ``value`` = ``raw`` plus the terms for faithfulness and length; all else stays as it is.
 
-    ``value = raw + faithfulness_weight * supported - length_weight * max(0, n_words - length_norm)``, with nothing for
-    a ``supported`` that is unknown: a text cannot gain by naming no claims. Compare such texts among themselves.
+    ``value = raw + faithfulness_weight * supported - length_weight * max(0, n_words - length_norm)``, with the
+    mean of the others for a ``supported`` that is unknown: neither gain nor loss beside them.
     """
     bonus, cost = _terms(rewards, candidates, config)
     value = pc.subtract(pc.add(rewards["raw"], bonus), cost)
@@ -60,7 +60,8 @@ def guard_effects(rewards: pa.Table, candidates: pa.Table, config: GuardConfig) 
 
 
 def _terms(rewards: pa.Table, candidates: pa.Table, config: GuardConfig) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    supported = pc.fill_null(candidates["supported"].take(_row_of(rewards, candidates)), 0.0)
+    supported = candidates["supported"].take(_row_of(rewards, candidates))
+    supported = pc.fill_null(supported, pc.mean(supported).as_py() or 0.0)
     over = pc.cast(_words_over(rewards, candidates, config), pa.float64())
     return pc.multiply(supported, config.faithfulness_weight), pc.multiply(over, config.length_weight)
 

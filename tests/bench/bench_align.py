@@ -46,7 +46,7 @@ def main(data: str | None, seeds: str, home: str | None, reader: str, config: st
 
 def _run(root: Path, seed: int, data: str | None, reader: str, config: str | None) -> tuple[dict, float]:
     told = ["--home", str(root), "--name", f"seed{seed}", "--seed", str(seed), "--reader", reader, "--json"]
-    told += ["--data", data] if data else []
+    told += ["--data", data] if data else ["--world"]
     told += ["--config", config] if config else []
     start = time.monotonic()
     done = subprocess.run(

@@ -172,7 +172,7 @@ def test_promotion_and_rollback_under_load_serve_no_mixed_release(built, tmp_pat
         hammers.append(Hammer(url, users, item, [*aliases, *own]))
         hammers[1].start()
         for back, forth in (("rollback", "v1"), ("promote", "v2"), ("rollback", "v1")):
-            lettingo(root, "release", back, *(["v2"] if back == "promote" else []))
+            lettingo(root, "release", back, *(["v2", "--force", "again"] if back == "promote" else []))
             wait_for(client, truth, users[0], forth)
         for hammer in hammers:
             hammer.stop()
