@@ -45,10 +45,10 @@ class LoopConfig(Config):
     "Which comparisons teach; of closely matched lengths, since a small model learns length first."
     shuffle_labels: bool = False
     "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
-    dpo: DpoTraining = DpoTraining(dpo={"num_train_epochs": 1, "learning_rate": 2e-5})
+    dpo: DpoTraining = DpoTraining(dpo={"num_train_epochs": 1, "learning_rate": 3e-5})
     """Preference training. NOTE: at 5e-5 the embedded model learnt to name one category and stop (5 words of 22), which
     the reward and the gate's first metric liked, and the guardrail on length did not."""
-    sft: SftTraining | None = SftTraining(sft={"learning_rate": 2e-5})
+    sft: SftTraining | None = SftTraining(sft={"learning_rate": 3e-5})
     "The baseline on the chosen texts, as many steps; None leaves it out."
     evaluator: EvaluatorConfig = EvaluatorConfig()
     "The gate's ranker."

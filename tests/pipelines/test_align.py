@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from lettingo_features.alignment.verdict import Decision
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
 from lettingo_features.generation.model_files import model_hash
 from lettingo_features.home import Home
+from lettingo_features.profiles.local_model import embedded_model
+from lettingo_features.releases import ReleaseRegistry
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
@@ -53,13 +56,13 @@ def world(tmp_path_factory) -> Path:
     return directory
 
 
-def start(home: Path, world: Path, name: str = "a1", **more) -> subprocess.Popen:
+def start(home: Path, world: Path, name: str = "a1", arguments: tuple[str, ...] = (), **more) -> subprocess.Popen:
     home.mkdir(parents=True, exist_ok=True)
     config = home / f"{name}.json"
     config.write_text(json.dumps(SMALL | more))
     told = ["--home", str(home), "--data", str(world), "--name", name, "--config", str(config), "--json"]
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", "align", "run", *told],
+        [sys.executable, "-m", "pipelines.cli", "align", "run", *told, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -68,8 +71,8 @@ def start(home: Path, world: Path, name: str = "a1", **more) -> subprocess.Popen
     )
 
 
-def finish(home: Path, world: Path, name: str = "a1", **more) -> dict:
-    process = start(home, world, name, **more)
+def finish(home: Path, world: Path, name: str = "a1", arguments: tuple[str, ...] = (), **more) -> dict:
+    process = start(home, world, name, arguments, **more)
     output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     return json.loads(output.splitlines()[-1])
@@ -100,6 +103,17 @@ def test_the_same_command_again_changes_nothing(finished, world):
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_release_is_registered_with_its_verdict_once(finished, world):
+    home, facts = finished
+    for _ in range(2):
+        assert finish(home, world, arguments=("--release", "v2"))["release"] == "v2"
+    with closing(ReleaseRegistry(Home(home).alignment_url)) as registry:
+        [release] = [one for one in registry.all() if one.name == "v2"]
+    assert release.decision == facts["decision"]
+    assert release.model == str(Home(home).alignment / "a1" / "dpo" / "model")
+    assert release.verdict["released_revision"] == model_hash(str(embedded_model()))
+
+
 def test_another_configuration_under_the_same_name_is_refused(finished, world):
     home, _ = finished
     process = start(home, world, explore={"n_candidates": 5})
@@ -117,7 +131,9 @@ def test_the_fast_form_runs_as_it_is(tmp_path):
     table = json.loads((Path(facts["run"]) / "gate" / "table.json").read_text())
     gained = {row["arm"]: row for row in table if row["metric"] == REWARD}
     assert gained["aligned"]["difference"] > 0
-    assert gained["aligned"]["p"] < 0.01  # of users and times that training has not seen
+    assert gained["aligned"]["p"] < 0.01  # the reward itself, of users and times that training has not seen
+    by_another = {row["arm"]: row["difference"] for row in table if row["metric"] == MATCHED}
+    assert by_another["aligned"] > 0  # so few users cannot show more than the direction
     assert abs(gained["aligned, shuffled"]["mean"]) < gained["base"]["mean"] / 2
 
 
