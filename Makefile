@@ -15,7 +15,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-vllm bench-vllm lint bench bench-generation bench-alignment services services-stop \
+.PHONY: help setup demo test test-all test-slow test-vllm bench-vllm lint bench bench-generation bench-alignment services services-stop \
 	train-embedded-lm evaluate-embedded-lm clean
 
 PYTHON ?= python3
@@ -66,6 +66,9 @@ test: $(TEST_READY) lint
 
 test-all: $(TEST_READY) lint
 	$(BIN)/python -m pytest -m ''
+
+test-slow: $(TEST_READY)
+	$(BIN)/python -m pytest -x -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
