@@ -94,7 +94,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def open_run(home, name, config, fast, seed, model, prompt, encoder, reader, candidates, as_json):
     """The `AlignmentRun` that the options name. Without --model it starts from the champion's, as the gate compares
     with what is released; a run that has begun goes on with what it began with."""
-    from pipelines.align_loop import AlignmentRun
+    from pipelines.align_files import AlignmentRun
     from pipelines.profiles import make_encoder
 
     def say(text: str) -> None:

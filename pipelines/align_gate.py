@@ -19,7 +19,7 @@ from lettingo_features.alignment.guardrails import GeneratorFacts, guardrails
 from lettingo_features.errors import ConfigError
 from lettingo_features.profiles.generator import Generator
 from lettingo_features.profiles.support import names_in
-from pipelines.align_loop import AlignmentRun
+from pipelines.align_files import AlignmentRun
 
 BASE, SFT, ALIGNED = "base", "sft", "aligned"
 STATISTICAL, NO_PROFILE = "statistical", "no profile"
