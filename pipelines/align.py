@@ -33,7 +33,7 @@ def _options(command):
         click.option("--config", type=click.Path(exists=True, dir_okay=False), help="JSON of a LoopConfig's fields."),
         click.option("--fast", is_flag=True, help="Few users and one epoch: minutes, to see the machinery."),
         click.option("--seed", default=0, show_default=True, help="Of users, draws, pairs, training and gate."),
-        click.option("--model", help="Model directory to start from; left out: the embedded model."),
+        click.option("--model", help="Model directory to start from; left out: the champion's, else the embedded one."),
         click.option("--prompt", default="auto", show_default=True, help="As in lettingo profiles generate."),
         click.option("--encoder", default="minilm_l6_v2", show_default=True, help="That serves the profiles."),
         click.option("--reader", type=click.Choice(["encoder", "words"]), help="Of the reward; see docs/alignment.md."),
@@ -221,7 +221,8 @@ def run(data, format, world, release, promote, home_dir, as_json, **options) -> 
     with run_record(home, "align run", {"data": data, "name": options["name"], "seed": options["seed"]}) as record:
         facts = run_loop(open_run(home, **options, as_json=as_json), release, promote)
         record.record(**facts)
-    show(as_json, facts, f"\n{facts['decision']}: {' '.join(facts['reasons'])}\nreport: {facts.get('report')}")
+    page = f"\nreport: {facts['report']}" if "report" in facts else ""
+    show(as_json, facts, f"\n{facts['decision']}: {' '.join(facts['reasons'])}{page}")
 
 
 def run_loop(loop, release: str | None = None, promote: bool = False) -> dict[str, Any]:

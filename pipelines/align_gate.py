@@ -17,6 +17,7 @@ from lettingo_features.alignment.gate import PairedMetric, decide
 from lettingo_features.alignment.gate_scores import METRICS, GateJudges, arms_table, arms_text, scores_rows
 from lettingo_features.alignment.guardrails import GeneratorFacts, guardrails
 from lettingo_features.errors import ConfigError
+from lettingo_features.evaluation.controls import foreign_rows
 from lettingo_features.profiles.generator import Generator
 from lettingo_features.profiles.support import names_in
 from pipelines.align_files import AlignmentRun
@@ -66,9 +67,10 @@ def run_report(run: AlignmentRun, command: str) -> Path:
 def run_release(run: AlignmentRun, release: str, promote: bool) -> dict[str, Any]:
     """Register the aligned generator as ``release`` with its verdict; promote it if asked and if the gate says so.
 
-    A release that was champion already is left as it is: a command that is repeated undoes no rollback.
+    A release that was champion already, or was abandoned, is left as it is: a command that is repeated undoes neither
+    a rollback nor what a person decided. A promotion that was interrupted is finished.
     """
-    from lettingo_features.alignment.database_tables import CANDIDATE, REJECTED
+    from lettingo_features.alignment.database_tables import ABANDONED, CHAMPION, RETIRED
     from pipelines.release import open_registry, run_promote, run_register
 
     config, verdict = run.config, run.read_json("gate/verdict.json")
@@ -80,14 +82,16 @@ def run_release(run: AlignmentRun, release: str, promote: bool) -> dict[str, Any
         "min_interactions": config.frame.min_interactions,
     }
     with open_registry(run.home) as registry:
-        registered = run_register(
-            run.home, registry, release, writer, verdict=verdict, encoder=run.encoder.config.model, built=built
-        )
-        fresh = registered.state in (CANDIDATE, REJECTED)
-        promoted = promote and fresh and verdict["decision"] == "promote"
-        if promoted:
-            run_promote(run.home, registry, release)
-    return {"release": registered.name, "decision": verdict["decision"], "promoted": promoted}
+        settled = {one.name: one.state for one in registry.all() if one.state in (CHAMPION, RETIRED, ABANDONED)}
+        promoted = False
+        if release not in settled:
+            told = {"verdict": verdict, "encoder": run.encoder.config.model, "built": built}
+            run_register(run.home, registry, release, writer, **told)
+            promoted = promote and verdict["decision"] == "promote"
+            if promoted:
+                run_promote(run.home, registry, release)
+        state = registry.get(release).state
+    return {"release": release, "state": state, "promoted": promoted}
 
 
 def _texts(run: AlignmentRun, users: pa.Array) -> tuple[dict[str, list[str]], dict[str, GeneratorFacts]]:
@@ -110,7 +114,8 @@ def _texts(run: AlignmentRun, users: pa.Array) -> tuple[dict[str, list[str]], di
         own = dict(zip(written[c.USER_ID].to_pylist(), written["text"].to_pylist(), strict=True))
         arms[arm] = [own.get(user) or other for user, other in zip(users.to_pylist(), plain, strict=True)]
         facts[arm] = _facts(written, len(users), seconds)
-    order = _ring(len(users), run.config.gate.seed)
+    every = np.ones(len(users), dtype=bool)
+    order = foreign_rows(users, np.zeros(len(users), dtype=np.int64), every, run.config.gate.seed)
     for arm, name in SHUFFLED.items():
         arms[name] = [arms[arm][place] for place in order]
     return arms, facts
@@ -121,14 +126,6 @@ def _plain(run: AlignmentRun, generator: Generator, users: pa.Array) -> list[str
     drafts = [draft.text for batch in generator.write(asked.requests) for draft in batch]
     own = dict(zip(asked.rows[c.USER_ID].to_pylist(), drafts, strict=True))
     return [own.get(user, "") for user in users.to_pylist()]
-
-
-def _ring(n: int, seed: int) -> np.ndarray:
-    """For each place another one: nobody keeps their own text."""
-    ring = np.random.default_rng(seed).permutation(n)
-    following = np.empty(n, dtype=np.int64)
-    following[ring] = np.roll(ring, 1)
-    return following
 
 
 def _facts(written: pa.Table, n_users: int, seconds: float) -> GeneratorFacts:

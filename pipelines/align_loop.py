@@ -116,11 +116,8 @@ def _controls(judge: RankingReward, scene: Scene, candidates: pa.Table, vectors:
     every = np.zeros(n, dtype=np.int64)
     donors = foreign_rows(candidates[c.USER_ID].combine_chunks(), every, np.ones(n, dtype=bool), seed)
 
-    def mean(of: np.ndarray) -> float:
-        gains, counts = judge.per_target(rows, of), judge.target_counts(rows)
-        return float((np.bincount(np.repeat(np.arange(n), counts), gains, minlength=n) / counts).mean())
-
-    return {"candidates": mean(vectors), "shuffled": mean(vectors[donors]), "no profile": 0.0}
+    own, foreign = judge.per_text(rows, vectors).mean(), judge.per_text(rows, vectors[donors]).mean()
+    return {"candidates": float(own), "shuffled": float(foreign), "no profile": 0.0}
 
 
 def _titles(run: AlignmentRun, targets: pa.Table) -> pa.Table:

@@ -65,8 +65,7 @@ class GateJudges:
             SHELVES: self._shelves.ndcg(texts),
         }
         for name, (judge, read) in self._by_reader.items():
-            gains, counts = judge.per_target(rows, read(texts)), judge.target_counts(rows)
-            measured[name] = np.bincount(np.repeat(rows, counts), gains, minlength=len(rows)) / counts
+            measured[name] = judge.per_text(rows, read(texts))
         return measured
 
 

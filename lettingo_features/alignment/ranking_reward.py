@@ -179,6 +179,15 @@ class RankingReward:
         """int64 (C,): targets of each text's user."""
         return np.bincount(self.scene.target_user, minlength=len(self.scene.user_ids))[user_rows]
 
+    def per_text(self, user_rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """float64 (C,): mean of `per_target` over the targets of each text's user."""
+        return self._means(user_rows, self.per_target(user_rows, vectors))
+
+    def _means(self, user_rows: np.ndarray, gains: np.ndarray) -> np.ndarray:
+        counts = self.target_counts(user_rows)
+        text = np.repeat(np.arange(len(user_rows)), counts)
+        return np.bincount(text, gains, minlength=len(user_rows)) / counts
+
     def rewards(self, candidates: pa.Table, vectors: np.ndarray) -> pa.Table:
         """The ``REWARDS`` of ``candidates`` (schema ``CANDIDATES``), whose texts ``vectors`` (C, d) encode.
 
@@ -188,8 +197,7 @@ class RankingReward:
         """
         rows = self.scene.rows_of(candidates[USER_ID])
         gains, counts = self.per_target(rows, vectors), self.target_counts(rows)
-        text = np.repeat(np.arange(len(rows)), counts)
-        value = np.bincount(text, gains, minlength=len(rows)) / counts
+        value = self._means(rows, gains)
         noise = standard_errors(gains, rows, counts, self.config.prior_targets)
         no_profile = np.bincount(self.scene.target_user, self._no_profile, minlength=len(self.scene.user_ids))
         n = len(rows)

@@ -112,6 +112,10 @@ def test_a_release_is_registered_with_its_verdict_once(finished, world):
     assert release.decision == facts["decision"]
     assert release.model == str(Home(home).alignment / "a1" / "dpo" / "model")
     assert release.verdict["released_revision"] == model_hash(str(embedded_model()))
+    with closing(ReleaseRegistry(Home(home).alignment_url)) as registry:
+        registry.abandon("v2")
+    again = finish(home, world, arguments=("--release", "v2", "--promote"))
+    assert (again["state"], again["promoted"]) == ("abandoned", False)  # what a person decided stands
 
 
 def test_another_configuration_under_the_same_name_is_refused(finished, world):

@@ -1,0 +1,131 @@
+"""What the alignment commands are told and refuse, without running a step."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
+from lettingo_features.errors import ConfigError
+from lettingo_features.home import Home
+from pipelines.align import _require_data, loop_config, open_run, read_candidates
+from pipelines.align_files import AlignmentRun
+from pipelines.align_loop import _require_trainable
+from pipelines.ingest import run_ingest
+from pipelines.writers import WriterOptions
+
+ENCODER = SimpleNamespace(encoder_id="e")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Home:
+    root = tmp_path_factory.mktemp("options")
+    write_world(SyntheticWorld(WorldConfig(n_users=120, n_items=150, interactions_per_user=30)), root / "world")
+    made = Home(root / "home").create()
+    run_ingest(made, [str(root / "world")])
+    return made
+
+
+def begun(home: Home, name: str, **options) -> AlignmentRun:
+    told = {"config": loop_config(None, False, 0, None), "writer": WriterOptions(), "encoder": ENCODER} | options
+    return AlignmentRun(
+        home, name, told["config"], told["writer"], told["encoder"], elsewhere=told.get("elsewhere", ())
+    )
+
+
+def test_a_file_goes_over_the_fast_form_which_goes_over_the_defaults(tmp_path):
+    path = tmp_path / "loop.json"
+    effect = {"matched": {"share": 0.1}}
+    path.write_text(json.dumps({"frame": {"max_fit": 7}, "gate": {"minimum_effects": effect}}))
+    made = loop_config(str(path), True, 5, "words")
+    assert (made.frame.max_fit, made.frame.max_explored, made.frame.min_interactions) == (7, 150, 5)
+    assert made.gate.minimum_effects["matched"].share == 0.1  # in place of the default's absolute one, not beside it
+    assert {made.frame.seed, made.explore.seed, made.reward.seed, made.dpo.seed, made.gate.seed} == {5}
+    assert made.reader == "words"
+
+
+@pytest.mark.parametrize(("content", "says"), [("[1]", "no JSON object"), ("{", "cannot be read as JSON")])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, content, says):
+    path = tmp_path / "loop.json"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=says):
+        loop_config(str(path), False, 0, None)
+
+
+@pytest.mark.parametrize("name", ["../a1", "", "a/b", ".hidden"])
+def test_a_run_stays_in_its_home(home, name):
+    with pytest.raises(ConfigError, match="no name of a directory"):
+        begun(home, name)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"config": loop_config(None, False, 1, None)}, "another config"),
+        ({"encoder": SimpleNamespace(encoder_id="f")}, "another encoder"),
+        ({"writer": WriterOptions(prompt="lettingo-1")}, "another prompt"),
+        ({"elsewhere": [("gpt", ["u1"], ["text"])]}, "another candidates"),
+    ],
+)
+def test_a_run_goes_on_only_as_it_began(home, changed, says):
+    name = says.replace(" ", "-")
+    run = begun(home, name)
+    run._held.close()
+    with pytest.raises(ConfigError, match=says):
+        begun(home, name, **changed)
+
+
+def test_two_processes_do_not_work_on_one_run(home):
+    first = begun(home, "twice")
+    with pytest.raises(ConfigError, match="Another process works on the run twice"):
+        begun(home, "twice")
+    first._held.close()
+    begun(home, "twice")._held.close()
+
+
+def test_a_run_starts_from_the_champion_and_goes_on_with_what_it_began(home, monkeypatch, tmp_path):
+    import pipelines.profiles as profiles
+    import pipelines.release as release
+    from lettingo_features.profiles.local_model import embedded_model
+
+    released = tmp_path / "released"
+    released.symlink_to(embedded_model())
+    champion = SimpleNamespace(champion=lambda: SimpleNamespace(writer={"model": str(released)}), close=lambda: None)
+    monkeypatch.setattr("lettingo_features.releases.ReleaseRegistry", lambda url: champion)
+    monkeypatch.setattr(profiles, "make_encoder", lambda home, encoder: ENCODER)
+    told = (None, False, 0, None, "auto", "minilm_l6_v2", None, (), True)
+    run = open_run(home, "from-champion", *told)
+    assert run.base == released
+    run._held.close()
+    champion.champion = lambda: None
+    assert release.alignment_url(home) == home.alignment_url
+    again = open_run(home, "from-champion", *told)
+    assert again.base == released
+    again._held.close()
+    other = open_run(home, "from-nothing", *told)
+    assert other.base == embedded_model()
+    other._held.close()
+
+
+def test_nobody_gets_a_synthetic_world_who_did_not_ask(tmp_path):
+    home = Home(tmp_path / "home").create()
+    with pytest.raises(ConfigError, match="has no interactions: give --data DIR"):
+        _require_data(home, None, None, fast=False, world=False)
+    assert not home.parts("interactions")
+
+
+@pytest.mark.parametrize("given", ["gpt", "=file.csv", "gpt="])
+def test_candidates_need_a_name_and_a_file(given):
+    with pytest.raises(ConfigError, match="no NAME=FILE"):
+        read_candidates((given,))
+
+
+@pytest.mark.parametrize(
+    ("schema", "styles", "says"),
+    [("{}", ("narrative",), "trains free text"), (None, ("narrative", "brief"), "knows no styles")],
+)
+def test_what_the_loop_cannot_train_is_refused(schema, styles, says):
+    with pytest.raises(ConfigError, match=says):
+        _require_trainable(SimpleNamespace(json_schema=schema), styles)
