@@ -22,6 +22,7 @@ from lettingo_features.alignment.ranking_reward import RankingReward
 from lettingo_features.alignment.scene import Scene
 from lettingo_features.errors import ConfigError
 from pipelines.align_files import AlignmentRun
+from pipelines.align_selection import held_back, selection_judge
 from pipelines.release import alignment_url
 
 
@@ -144,6 +145,7 @@ def run_pairs(run: AlignmentRun) -> int:
         if not is_due:
             return run.read("pairs.parquet").num_rows
         candidates, rewards = run.read("candidates.parquet"), run.read("rewards.parquet")
+        candidates = candidates.filter(pc.invert(pc.is_in(candidates[c.USER_ID], value_set=held_back(run))))
         pairs = preference_pairs(candidates, rewards, run.read("prompts.parquet"), config.pairs)
         rows = shuffled(pairs.rows, config.frame.seed) if config.shuffle_labels else pairs.rows
         run.say(pairs.statistics.to_text())
@@ -178,7 +180,9 @@ def run_train(run: AlignmentRun) -> None:
         told = {"instruction": generator.prompt.instruction}
     with run.step("dpo", "dpo/model") as is_due:
         cache = run.home.cache / "reference"
-        dpo = train_dpo(pairs, config.dpo.model_copy(update=told), run.base, run.path("dpo"), cache, provenance)
+        training = config.dpo.model_copy(update=told)
+        judge = selection_judge(run) if training.selection else None
+        dpo = train_dpo(pairs, training, run.base, run.path("dpo"), cache, provenance, judge=judge)
         if is_due:
             run.say(", ".join(f"{name} {value:.4g}" for name, value in dpo.metrics.items()))
     if config.sft is not None:

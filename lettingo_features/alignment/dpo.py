@@ -6,21 +6,24 @@ DPO, has both, and so has this one (Rafailov et al. 2023, arXiv 2305.18290, eq. 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from lettingo_features.alignment.base_model import load_base
+from lettingo_features.alignment.base_model import BaseModel, load_base
 from lettingo_features.alignment.divergence import kl_divergence
 from lettingo_features.alignment.model_card import Provenance
 from lettingo_features.alignment.reference_scores import ReferenceScores
+from lettingo_features.alignment.selection import Judge, Point, best_point
 from lettingo_features.alignment.training_config import DpoTraining
 from lettingo_features.alignment.training_data import Tokens, read_pairs
 from lettingo_features.alignment.training_run import Trained, TrainingRun, batch_size, training_key
 from lettingo_features.errors import ConfigError
 from lettingo_features.generation.model_files import model_hash
+from lettingo_features.home import write_text
 
 _VERSION = "1"
 _SUMMARY = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
@@ -34,6 +37,7 @@ def train_dpo(
     cache: Path,
     provenance: Provenance,
     held_out: Path | None = None,
+    judge: Judge | None = None,
 ) -> Trained:
     """Train ``base`` on ``pairs``; a training that was cut off goes on, one that is done is returned as it is.
 
@@ -58,24 +62,32 @@ def train_dpo(
         For the card.
     held_out
         Pairs of other prompts, to evaluate on after each epoch.
+    judge
+        With ``config.selection``: what the texts of a point of the training are worth; the best one is the result,
+        and ``out/points.json`` tells of all.
 
     Returns
     -------
     Trained
-        ``metrics``: loss, margin and accuracy over the last tenth of the steps; with ``held_out_``, of the held-out
-        pairs at the end; ``kl``, nats per text over ``kl_prompts`` held-out prompts, or training prompts without those.
+        ``steps`` to the point that was kept. ``metrics``: loss, margin and accuracy over the tenth of the steps before
+        it; with ``held_out_``, of the held-out pairs at the last evaluation before it; ``kl``, nats per text over
+        ``kl_prompts`` held-out prompts, or training prompts without those.
 
     Raises
     ------
     ConfigError
-        A setting is unknown, or a pair exceeds the model's positions: nothing is ever cut.
+        A setting is unknown, or a pair exceeds the model's positions: nothing is ever cut. One of selection and judge
+        without the other.
     DataError
         The pairs cannot be read.
     ModelError
         The base cannot be loaded, or the loss is no number any more.
     """
+    if (config.selection is None) != (judge is None):
+        raise ConfigError("A point of the training is selected by a judge: give both 'selection' and a judge, or none.")
     revision = model_hash(str(base))
-    run = TrainingRun(out, training_key("dpo", _VERSION, revision, [pairs, held_out], config))
+    told = (judge.identity,) if judge else ()
+    run = TrainingRun(out, training_key("dpo", _VERSION, revision, [pairs, held_out], config, *told))
     if done := run.finished():
         return done
     rows, held_rows = read_pairs(pairs), read_pairs(held_out) if held_out else None
@@ -101,7 +113,13 @@ def train_dpo(
         scores=ReferenceScores(cache, revision, str(start.model.dtype), str((arguments.bf16, arguments.ld_alpha))),
     )
     logged = run.train(trainer)
-    draft, adapter = run.save(trainer.model, start)
+    model, step = trainer.model, trainer.state.global_step
+    if judge:
+        points = _points(run, start, config, judge)
+        step = best_point(points, config.selection).step
+        model = _model_at(run.points()[step], start, config)
+        write_text(out / "points.json", json.dumps({"kept": step, "points": [vars(one) for one in points]}) + "\n")
+    draft, adapter = run.save(model, start)
     asked = (held_rows or rows)["prompt"].unique().to_pylist()[: config.kl_prompts]
     facts = {
         "method": "DPO",
@@ -110,13 +128,33 @@ def train_dpo(
         "adapter": adapter,
         "pairs": len(train),
         "held_out": len(evaluate) if evaluate else 0,
-        "steps": trainer.state.global_step,
+        "steps": step,
         "batch_size": batch_size(arguments),
         "config": config.model_dump(),
-        "metrics": _metrics(logged) | kl_divergence(draft, base, asked, config.instruction, config.seed),
+        "metrics": _metrics([row for row in logged if row["step"] <= step])
+        | kl_divergence(draft, base, asked, config.instruction, config.seed),
         "data": provenance.facts(),
     }
     return run.publish(draft, facts, provenance.user_ids)
+
+
+def _points(run: TrainingRun, start: BaseModel, config: DpoTraining, judge: Judge) -> list[Point]:
+    """The base and every checkpoint, judged by what they write."""
+    points = [Point(0, *judge.score(start.directory))]
+    for step, checkpoint in run.points().items():
+        with run.written(_model_at(checkpoint, start, config), start) as model_dir:
+            points.append(Point(step, *judge.score(model_dir)))
+    return points
+
+
+def _model_at(checkpoint: Path, start: BaseModel, config: DpoTraining) -> Any:
+    """The model that a checkpoint holds; ``start`` is trained by now, so that adapters need the base anew."""
+    options = config.dpo.get("model_init_kwargs")
+    if config.lora is None:
+        return load_base(checkpoint, config.threads, options).model
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(load_base(start.directory, config.threads, options).model, checkpoint)
 
 
 def _check_apart(rows: pa.Table, held_rows: pa.Table) -> None:

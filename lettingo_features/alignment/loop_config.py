@@ -13,6 +13,7 @@ from lettingo_features.alignment.gate import GateConfig, MinimumEffect
 from lettingo_features.alignment.guards import GuardConfig
 from lettingo_features.alignment.pairs import PairConfig
 from lettingo_features.alignment.ranking_reward import RankingRewardConfig
+from lettingo_features.alignment.selection import SelectionConfig
 from lettingo_features.alignment.training_config import DpoTraining, SftTraining
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError
@@ -43,9 +44,12 @@ class LoopConfig(Config):
     "Shrink noisy rewards towards their kind's (`shrinkage`)."
     pairs: PairConfig = PairConfig(noise_factor=0.5, length_ratio=1.25)
     "Which comparisons teach; of closely matched lengths, since a small model learns length first."
+    held_back: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the explored users of whom no pair is made: their texts select the point of the training (`selection`).
+    With 0 the training's end is kept."""
     shuffle_labels: bool = False
     "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
-    dpo: DpoTraining = DpoTraining(dpo={"num_train_epochs": 1, "learning_rate": 3e-5})
+    dpo: DpoTraining = DpoTraining(dpo={"num_train_epochs": 1, "learning_rate": 3e-5}, selection=SelectionConfig())
     """Preference training. NOTE: at 5e-5 the embedded model learnt to name one category and stop (5 words of 22), which
     the reward and the gate's first metric liked, and the guardrail on length did not."""
     sft: SftTraining | None = SftTraining(sft={"learning_rate": 3e-5})

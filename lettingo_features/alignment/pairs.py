@@ -46,6 +46,9 @@ class PairConfig(Config):
     """And so much in units of the reward, for judges with one target, whose noise nobody knows."""
     length_ratio: float | None = Field(default=1.5, ge=1)
     """Words of the longer text at most so many times those of the shorter: DPO likes to learn length. None: any."""
+    balanced: bool = True
+    """Prefer, among equally used texts, comparisons that bring the words of all chosen texts nearer to those of all
+    rejected ones: many small differences of one sign teach length as well as a few large ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ def preference_pairs(
     """Pairs of texts of one user, the better one chosen. The order of the rows given changes nothing.
 
     Of candidates with the same text the one with the smallest id stands for all. Capped mode takes, for each user, the
-    largest margin among the comparisons whose texts were used least so far, until ``max_per_user`` are picked.
+    largest margin among the comparisons whose texts were used least so far (and, of those, that balance the lengths),
+    until ``max_per_user`` are picked.
 
     Parameters
     ----------
@@ -91,7 +95,7 @@ def preference_pairs(
     asked = compared.filter(pc.is_in(_of(judged, compared, c.USER_ID), prompts[c.USER_ID].combine_chunks()))
     above = _above_noise(asked, config)
     matched = _length_matched(above, judged, config)
-    kept = matched if config.mode == "faithful" else _picked(matched, judged, config.max_per_user)
+    kept = matched if config.mode == "faithful" else _picked(matched, judged, config)
     rows = _rows(kept, judged, prompts)
     stages = Stages(candidates, judged, compared, asked, above, matched)
     return Pairs(rows, pair_statistics(stages, rows, config.mode))
@@ -195,18 +199,23 @@ def _length_matched(compared: pa.Table, judged: pa.Table, config: PairConfig) ->
     return compared.filter(pc.less_equal(longer, pc.multiply(pc.cast(shorter, pa.float64()), config.length_ratio)))
 
 
-def _picked(compared: pa.Table, judged: pa.Table, most: int) -> pa.Table:
-    """At most ``most`` rows a user; ``compared`` is ordered by user and falling margin."""
+def _picked(compared: pa.Table, judged: pa.Table, config: PairConfig) -> pa.Table:
+    """At most ``max_per_user`` rows a user; ``compared`` is ordered by user and falling margin."""
+    words = [_of(judged, compared, "n_words", side).to_numpy() for side in ("chosen", "rejected")]
+    longer = (words[0] - words[1]).tolist()
     chosen, rejected = compared["chosen"].to_pylist(), compared["rejected"].to_pylist()
     users = _of(judged, compared, c.USER_ID).to_pylist()
     picked: list[int] = []
+    surplus = 0  # words of all chosen texts over those of all rejected ones
     for _, rows in groupby(range(len(users)), key=users.__getitem__):
         left = list(rows)
         used: Counter[int] = Counter()
-        for _ in range(min(most, len(left))):
-            row = min(left, key=lambda row: used[chosen[row]] + used[rejected[row]])  # the first of the least used
+        for _ in range(min(config.max_per_user, len(left))):
+            sign = surplus if config.balanced else 0
+            row = min(left, key=lambda row: (used[chosen[row]] + used[rejected[row]], longer[row] * sign > 0))
             left.remove(row)
             picked.append(row)
+            surplus += longer[row]
             used.update((chosen[row], rejected[row]))
     return compared.take(pa.array(picked, pa.int64()))
 

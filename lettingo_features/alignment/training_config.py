@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, JsonValue
 
+from lettingo_features.alignment.selection import SelectionConfig
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError, MissingExtraError
 
@@ -106,6 +107,8 @@ class DpoTraining(_Training):
 
     dpo: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of `trl.DPOConfig`, over `DPO_DEFAULTS` and, without an accelerator, `CPU_DEFAULTS`."""
+    selection: SelectionConfig | None = None
+    """Keep the best of several points of the training instead of its end; needs a judge (`dpo.train_dpo`)."""
 
     def arguments(self, checkpoints: Path, context: int, held_out: bool = False) -> DPOConfig:
         """TRL's configuration.
@@ -129,6 +132,8 @@ class DpoTraining(_Training):
         except ImportError:
             raise MissingExtraError("Preference training", "train") from None
         defaults = {**DPO_DEFAULTS, **_device(), "max_length": context, "eval_strategy": "epoch" if held_out else "no"}
+        if self.selection:
+            defaults |= {"save_steps": 1 / self.selection.points, "save_total_limit": None}  # each one is a point
         return self._arguments(DPOConfig, "dpo", defaults, self.dpo, checkpoints, context)
 
 

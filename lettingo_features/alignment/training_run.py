@@ -16,8 +16,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,14 +113,16 @@ class TrainingRun:
         shutil.rmtree(self._adapter, ignore_errors=True)
         for leftover in self.out.glob(".*.tmp"):
             shutil.rmtree(leftover)
-        whole = []
         for found in self.checkpoints.glob("checkpoint-*"):
-            if (found / COMPLETE).is_file():
-                whole.append(found)
-            else:
+            if not (found / COMPLETE).is_file():
                 shutil.rmtree(found)
-        newest = max(whole, key=lambda found: int(found.name.rpartition("-")[2]), default=None)
-        return None if newest is None else str(newest)
+        points = self.points()
+        return str(points[max(points)]) if points else None
+
+    def points(self) -> dict[int, Path]:
+        """Whole checkpoints by step, in order."""
+        whole = [found for found in self.checkpoints.glob("checkpoint-*") if (found / COMPLETE).is_file()]
+        return dict(sorted((int(found.name.rpartition("-")[2]), found) for found in whole))
 
     def train(self, trainer: Any) -> list[dict[str, float]]:
         """Train from the newest checkpoint, or from the start, to the end; return the trainer's log.
@@ -159,6 +161,20 @@ class TrainingRun:
             model.save_pretrained(draft, save_embedding_layers=False)
             name = adapter_name(str(draft))
             os.rename(draft, self._adapter)
+        return self._write(model, base), name
+
+    @contextmanager
+    def written(self, model: Any, base: BaseModel) -> Iterator[Path]:
+        """A directory of ``model``, an adapter merged in, for as long as somebody looks at it."""
+        with without_bars():
+            draft = self._write(model, base)
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft)
+
+    def _write(self, model: Any, base: BaseModel) -> Path:
+        if hasattr(model, "merge_and_unload"):
             model = model.merge_and_unload()
         draft = self._draft()
         model.config.use_cache = base.use_cache  # the trainer turned it off for itself
@@ -166,7 +182,7 @@ class TrainingRun:
         for written in map(Path, base.tokenizer.save_pretrained(draft)):
             if (base.directory / written.name).is_file():  # as they were: loading leaves traces in them
                 shutil.copyfile(base.directory / written.name, written)
-        return draft, name
+        return draft
 
     def publish(self, draft: Path, facts: dict[str, Any], user_ids: Sequence[str]) -> Trained:
         """Give the draft its card and its name, and forget the checkpoints."""

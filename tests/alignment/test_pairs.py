@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from lettingo_features.alignment.pairs import PairConfig, preference_pairs, shuffled
@@ -185,6 +186,24 @@ def test_capped_pairs_hold_their_limits():
     assert (rows["margin"].to_numpy() > rows["noise"].to_numpy()).all()
     assert (words.max(0) <= 1.5 * words.min(0)).all()
     assert max(np.unique(rows["user_id"].to_pylist(), return_counts=True)[1]) == 4
+
+
+def test_balanced_pairs_leave_lengths_level():
+    found, given = many()
+    longer = pa.table({"candidate_id": found["candidate_id"], "n": found["n_words"]}).join(given, "candidate_id")
+    short_is_better = pc.subtract(longer["value"], pc.multiply(longer["n"], 0.05))
+    given = given.set_column(given.schema.get_field_index("value"), "value", _by_id(longer, short_is_better, given))
+    surplus = {}
+    for balanced in (False, True):
+        config = PairConfig(balanced=balanced, noise_factor=0.0)
+        rows = preference_pairs(found, given, prompts(*{f"u{n}" for n in range(1, 10)}), config).rows
+        surplus[balanced] = pc.sum(pc.subtract(rows["chosen_words"], rows["rejected_words"])).as_py()
+    assert surplus[False] < -15  # a reward that likes short texts
+    assert abs(surplus[True]) <= 5
+
+
+def _by_id(longer: pa.Table, values: pa.ChunkedArray, given: pa.Table) -> pa.Array:
+    return values.take(pc.index_in(given["candidate_id"], longer["candidate_id"].combine_chunks()))
 
 
 def test_shuffled_pairs_swap_half_of_the_rows_whatever_their_order():
