@@ -156,7 +156,8 @@ def _judges(run: AlignmentRun, scene) -> GateJudges:
     picked = _one_of_each(mine, run.config.evaluator.seed)
     judged = run.as_judged(picked["text"].to_pylist())
     evaluator = Evaluator(explored, explored.rows_of(picked[c.USER_ID]), judged, run.config.evaluator)
-    return GateJudges(scene, run.judge(scene, other, matched=True), other, evaluator, run.judge(scene, read), read)
+    matched, reward = run.ranking_reward(scene, other, matched=True), run.ranking_reward(scene, read)
+    return GateJudges(scene, matched, other, evaluator, reward, read)
 
 
 def _one_of_each(candidates: pa.Table, seed: int) -> pa.Table:

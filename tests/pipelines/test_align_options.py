@@ -10,13 +10,13 @@ import pytest
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
 from lettingo_features.errors import ConfigError
 from lettingo_features.home import Home
-from pipelines.align import _require_data, loop_config, open_run, read_candidates
+from pipelines.align import RunOptions, _require_data, loop_config, open_run, read_candidates
 from pipelines.align_files import AlignmentRun
 from pipelines.align_loop import _require_trainable
 from pipelines.ingest import run_ingest
 from pipelines.writers import WriterOptions
 
-ENCODER = SimpleNamespace(encoder_id="e")
+ENCODER = SimpleNamespace(encoder_id="e", config=SimpleNamespace(model="m"))
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +29,15 @@ def home(tmp_path_factory) -> Home:
 
 
 def begun(home: Home, name: str, **options) -> AlignmentRun:
-    told = {"config": loop_config(None, False, 0, None), "writer": WriterOptions(), "encoder": ENCODER} | options
-    return AlignmentRun(
-        home, name, told["config"], told["writer"], told["encoder"], elsewhere=told.get("elsewhere", ())
-    )
+    told = {"config": loop_config(RunOptions()), "writer": WriterOptions(), "encoder": ENCODER} | options
+    return AlignmentRun(home, name, told["config"], told["writer"], told["encoder"], elsewhere=told.get("elsewhere"))
 
 
 def test_a_file_goes_over_the_fast_form_which_goes_over_the_defaults(tmp_path):
     path = tmp_path / "loop.json"
     effect = {"matched": {"share": 0.1}}
     path.write_text(json.dumps({"frame": {"max_fit": 7}, "gate": {"minimum_effects": effect}}))
-    made = loop_config(str(path), True, 5, "words")
+    made = loop_config(RunOptions(config=str(path), fast=True, seed=5, reader="words"))
     assert (made.frame.max_fit, made.frame.max_explored, made.frame.min_interactions) == (7, 150, 5)
     assert made.gate.minimum_effects["matched"].share == 0.1  # in place of the default's absolute one, not beside it
     assert {made.frame.seed, made.explore.seed, made.reward.seed, made.dpo.seed, made.gate.seed} == {5}
@@ -51,7 +49,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, content, says):
     path = tmp_path / "loop.json"
     path.write_text(content)
     with pytest.raises(ConfigError, match=says):
-        loop_config(str(path), False, 0, None)
+        loop_config(RunOptions(config=str(path)))
 
 
 @pytest.mark.parametrize("name", ["../a1", "", "a/b", ".hidden"])
@@ -63,8 +61,8 @@ def test_a_run_stays_in_its_home(home, name):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"config": loop_config(None, False, 1, None)}, "another config"),
-        ({"encoder": SimpleNamespace(encoder_id="f")}, "another encoder"),
+        ({"config": loop_config(RunOptions(seed=1))}, "another config"),
+        ({"encoder": SimpleNamespace(encoder_id="f", config=SimpleNamespace(model="n"))}, "another encoder"),
         ({"writer": WriterOptions(prompt="lettingo-1")}, "another prompt"),
         ({"elsewhere": [("gpt", ["u1"], ["text"])]}, "another candidates"),
     ],
@@ -95,16 +93,15 @@ def test_a_run_starts_from_the_champion_and_goes_on_with_what_it_began(home, mon
     champion = SimpleNamespace(champion=lambda: SimpleNamespace(writer={"model": str(released)}), close=lambda: None)
     monkeypatch.setattr("lettingo_features.releases.ReleaseRegistry", lambda url: champion)
     monkeypatch.setattr(profiles, "make_encoder", lambda home, encoder: ENCODER)
-    told = (None, False, 0, None, "auto", "minilm_l6_v2", None, (), True)
-    run = open_run(home, "from-champion", *told)
+    run = open_run(home, RunOptions("from-champion"), True)
     assert run.base == released
     run._held.close()
     champion.champion = lambda: None
     assert release.alignment_url(home) == home.alignment_url
-    again = open_run(home, "from-champion", *told)
+    again = open_run(home, RunOptions("from-champion"), True)
     assert again.base == released
     again._held.close()
-    other = open_run(home, "from-nothing", *told)
+    other = open_run(home, RunOptions("from-nothing"), True)
     assert other.base == embedded_model()
     other._held.close()
 
