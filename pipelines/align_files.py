@@ -113,7 +113,9 @@ class AlignmentRun:
         }
         if elsewhere is not None or not known:
             told["candidates"] = {name: content_id(*users, *texts) for name, users, texts in elsewhere or ()}
-        changed = sorted(key for key in told if key in known and not _same(key, known[key], told[key]))
+        changed = [key for key in sorted(told.keys() & known.keys() - {"config"}) if known[key] != told[key]]
+        if "config" in known:
+            changed += _differences(LoopConfig(**known["config"]).shaping(), self.config.shaping(), "config")
         if changed:
             raise ConfigError(
                 f"The run {self.name} was begun with another {', '.join(changed)}, see {self.directory / 'run.json'}. "
@@ -256,8 +258,12 @@ class AlignmentRun:
         return RankingReward(ranker, scene, read(scene.item_texts), config)
 
 
-def _same(key: str, known: Any, told: Any) -> bool:
-    return LoopConfig(**known).shaping() == LoopConfig(**told).shaping() if key == "config" else known == told
+def _differences(known: Any, told: Any, name: str) -> list[str]:
+    """Dotted names of the fields that differ."""
+    if isinstance(known, dict) and isinstance(told, dict):
+        fields = sorted(known.keys() | told.keys())
+        return [each for key in fields for each in _differences(known.get(key), told.get(key), f"{name}.{key}")]
+    return [] if known == told else [name]
 
 
 def _as_rows(elsewhere: Recorded) -> pa.Table:

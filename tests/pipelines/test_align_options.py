@@ -61,18 +61,91 @@ def test_a_run_stays_in_its_home(home, name):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"config": loop_config(RunOptions(seed=1))}, "another config"),
+        ({"config": loop_config(RunOptions(seed=1))}, r"another config.dpo.seed, .*, config.sft.seed, see"),
         ({"encoder": SimpleNamespace(encoder_id="f", config=SimpleNamespace(model="n"))}, "another encoder"),
         ({"writer": WriterOptions(prompt="lettingo-1")}, "another prompt"),
         ({"elsewhere": [("gpt", ["u1"], ["text"])]}, "another candidates"),
     ],
 )
 def test_a_run_goes_on_only_as_it_began(home, changed, says):
-    name = says.replace(" ", "-")
+    name = next(iter(changed))
     run = begun(home, name)
     run._held.close()
     with pytest.raises(ConfigError, match=says):
         begun(home, name, **changed)
+
+
+@pytest.fixture
+def opened(home, monkeypatch):
+    """Opens a run as a command does, and lets it go."""
+
+    def made(home, name):
+        return SimpleNamespace(encoder_id=name, config=SimpleNamespace(model=name))
+
+    monkeypatch.setattr("pipelines.profiles.make_encoder", made)
+
+    def open_as(name: str, **told) -> AlignmentRun:
+        run = open_run(home, RunOptions(name, **told), True)
+        run._held.close()
+        return run
+
+    return open_as
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(fields: dict) -> str:
+        path = tmp_path / "loop.json"
+        path.write_text(json.dumps(fields))
+        return str(path)
+
+    return write
+
+
+def test_a_step_without_settings_goes_on_with_those_of_the_run(opened, written):
+    told = {"config": written({"explore": {"n_candidates": 3}}), "fast": True, "seed": 4}
+    told |= {"prompt": "lettingo-1", "encoder": "other"}
+    first = opened("kept", **told)
+    for again in ({}, told, {"seed": 4}, {"config": told["config"]}, {"prompt": "lettingo-1"}):
+        run = opened("kept", **again)
+        assert run.config == first.config
+        assert run.writer == first.writer
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"seed": 5}, "another config.dpo.seed"),
+        ({"fast": True}, "another config.dpo.kl_prompts, .*config.frame.max_explored"),
+        ({"reader": "words"}, "another config.reader"),
+        ({"judge": "sentiment", "judge_model": "m"}, "begun with the judge ranking"),
+        ({"prompt": "lettingo-1"}, "another prompt"),
+        ({"encoder": "other"}, "another encoder"),
+    ],
+)
+def test_a_step_that_contradicts_its_run_is_refused(opened, told, says):
+    opened("plain", seed=4)
+    with pytest.raises(ConfigError, match=says):
+        opened("plain", **told)
+
+
+def test_the_server_of_a_judge_may_move_and_its_model_may_not(opened):
+    served = {"judge": "sentiment", "judge_engine": "openai", "judge_model": "m"}
+    opened("served", **served, judge_url="http://one/v1")
+    moved = opened("served", judge_url="http://two/v1")
+    assert moved.config.pairs.mode == "faithful"  # LettinGo's judge, LettinGo's pairs
+    assert opened("served").config.sentiment.base_url == "http://two/v1"
+    with pytest.raises(ConfigError, match=r"another config\.sentiment\.model"):
+        opened("served", judge_model="n")
+
+
+def test_texts_of_others_are_kept_with_the_run(opened, tmp_path):
+    path = tmp_path / "gpt.csv"
+    path.write_text("user_id,text\nu1,Likes noir.\n")
+    opened("others", candidates=(f"gpt={path}",))
+    path.unlink()
+    [(name, rows)] = opened("others").elsewhere()
+    assert (name, rows.select(["user_id", "text"]).to_pylist()) == ("gpt", [{"user_id": "u1", "text": "Likes noir."}])
 
 
 def test_two_processes_do_not_work_on_one_run(home):
