@@ -22,15 +22,17 @@ import pyarrow.parquet as pq
 from lettingo_features import columns as c
 from lettingo_features.alignment.explore import Asked, ask, candidates_of
 from lettingo_features.alignment.frame import Frame, make_frame
+from lettingo_features.alignment.kept_windows import digests_of, n_changed
 from lettingo_features.alignment.loop_config import LoopConfig
 from lettingo_features.alignment.ranking_reward import RankingReward, fit_ranker
 from lettingo_features.alignment.scene import Scene, build_scene
-from lettingo_features.errors import ConfigError
+from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.generation.engine import content_id
 from lettingo_features.home import Home, write_parquet, write_text
 from pipelines.writers import WriterOptions, make_writers
 
 Say = Callable[[str], None]
+WINDOWS = "frame/windows.parquet"
 TIMED = 128
 "Users whose texts are timed for the latency guardrail."
 Recorded = Sequence[tuple[str, Sequence[str], Sequence[str]]]
@@ -128,6 +130,7 @@ class AlignmentRun:
         frame = Frame.load(self.directory / "frame")
         if frame is None:
             frame = make_frame(self.home, self.config.frame, self.config.window)
+            self.write(WINDOWS, digests_of(self.home, frame, self.config.window))  # the frame's own mark comes last
             frame.save(self.directory / "frame")
         self.frame = frame
         self.write_json("run.json", self.facts | {"frame": frame.facts()})
@@ -170,12 +173,23 @@ class AlignmentRun:
             self.say(f"▸ {name}: done before")
             yield False
             return
+        self._require_windows()
         self.say(f"▸ {name}")
         start = time.monotonic()
         yield True
         known = self.facts
         known["steps"][name] = round(time.monotonic() - start, 2)
         self.write_json("run.json", known)
+
+    def _require_windows(self) -> None:
+        kept = self.read(WINDOWS)
+        changed = n_changed(kept, digests_of(self.home, self.frame, self.config.window))
+        if changed:
+            raise DataError(
+                f"Interactions before the cutoffs of the run {self.name} changed since it began: the windows of "
+                f"{changed:,} of its {kept.num_rows:,} users are others now, so what is still to do would not fit what "
+                "is done. Start a run under another --name."
+            )
 
     # --- what several steps need
 

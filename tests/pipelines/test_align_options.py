@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 
+from lettingo_features.columns import INTERACTIONS
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
-from lettingo_features.errors import ConfigError
+from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import Home
 from pipelines.align import RunOptions, _require_data, loop_config, open_run, read_candidates
 from pipelines.align_files import AlignmentRun
 from pipelines.align_loop import _require_trainable
 from pipelines.ingest import run_ingest
 from pipelines.writers import WriterOptions
+from tests.alignment.small_world import interactions
 
 ENCODER = SimpleNamespace(encoder_id="e", config=SimpleNamespace(model="m"))
 
@@ -146,6 +149,27 @@ def test_texts_of_others_are_kept_with_the_run(opened, tmp_path):
     path.unlink()
     [(name, rows)] = opened("others").elsewhere()
     assert (name, rows.select(["user_id", "text"]).to_pylist()) == ("gpt", [{"user_id": "u1", "text": "Likes noir."}])
+
+
+def test_older_interactions_amid_a_run_end_it_and_newer_ones_do_not(tmp_path):
+    write_world(SyntheticWorld(WorldConfig(n_users=120, n_items=150, interactions_per_user=30)), tmp_path / "world")
+    home = Home(tmp_path / "home").create()
+    run_ingest(home, [str(tmp_path / "world")])
+    run = begun(home, "amid")
+    users = [*run.frame.explored.to_pylist()[:2], run.frame.gate.to_pylist()[0]]
+    newer = [(user, "new", run.frame.end + timedelta(days=1), 5.0) for user in users]
+    home.write_part("interactions", "newer", interactions(newer), INTERACTIONS)
+    with run.step("explore", "diversity.json") as is_due:
+        assert is_due
+    older = [(user, "old", run.frame.reward_cutoff - timedelta(days=1), 5.0) for user in users]
+    home.write_part("interactions", "older", interactions(older), INTERACTIONS)
+    says = r"the windows of 3 of its \d+ users are others now.*another --name"
+    with pytest.raises(DataError, match=says), run.step("reward", "reward.json"):
+        pass
+    run.write_json("reward.json", {})
+    with run.step("reward", "reward.json") as is_due:
+        assert not is_due  # what is done stays readable
+    run._held.close()
 
 
 def test_two_processes_do_not_work_on_one_run(home):
