@@ -19,9 +19,9 @@ from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_
 from lettingo_features.errors import ConfigError
 from lettingo_features.home import Home
 from lettingo_features.profiles.local_model import embedded_model
-from pipelines.align import RunOptions, loop_config
 from pipelines.align_files import AlignmentRun
 from pipelines.align_loop import run_explore, run_pairs, run_reward
+from pipelines.align_options import RunOptions, loop_config
 from pipelines.ingest import run_ingest
 from pipelines.writers import WriterOptions
 from tests.generation.fake_openai import FakeOpenAI

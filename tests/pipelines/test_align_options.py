@@ -7,14 +7,16 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
 from lettingo_features.columns import INTERACTIONS
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import Home
-from pipelines.align import RunOptions, _require_data, loop_config, open_run, read_candidates
+from pipelines.align import _require_data, align
 from pipelines.align_files import AlignmentRun
 from pipelines.align_loop import _require_trainable
+from pipelines.align_options import RunOptions, loop_config, open_run, read_candidates
 from pipelines.ingest import run_ingest
 from pipelines.writers import WriterOptions
 from tests.alignment.small_world import interactions
@@ -122,6 +124,7 @@ def test_a_step_without_settings_goes_on_with_those_of_the_run(opened, written):
         ({"fast": True}, "another config.dpo.kl_prompts, .*config.frame.max_explored"),
         ({"reader": "words"}, "another config.reader"),
         ({"judge": "sentiment", "judge_model": "m"}, "begun with the judge ranking"),
+        ({"judge_model": "m"}, "belong to --judge sentiment"),
         ({"prompt": "lettingo-1"}, "another prompt"),
         ({"encoder": "other"}, "another encoder"),
     ],
@@ -140,6 +143,14 @@ def test_the_server_of_a_judge_may_move_and_its_model_may_not(opened):
     assert opened("served").config.sentiment.base_url == "http://two/v1"
     with pytest.raises(ConfigError, match=r"another config\.sentiment\.model"):
         opened("served", judge_model="n")
+
+
+@pytest.mark.parametrize("step", ["reward", "pairs", "train", "gate", "report"])
+def test_a_step_begins_no_run(home, step):
+    done = CliRunner().invoke(align, [step, "--name", "typo", "--home", str(home.root)])
+    assert isinstance(done.exception, ConfigError)
+    assert "There is no run typo" in str(done.exception)
+    assert not (home.alignment / "typo").exists()
 
 
 def test_texts_of_others_are_kept_with_the_run(opened, tmp_path):
