@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
+from pipelines.align_options import open_run, run_options
 from pipelines.console import home_option, json_option, open_home, show
-from pipelines.writers import WriterOptions
 
-FAST = {
-    "frame": {"max_fit": 100, "max_explored": 150, "max_gate": 200},
-    "explore": {"n_candidates": 6},
-    "dpo": {"kl_prompts": 16},
-    "sft": {"kl_prompts": 16},
-}
-"""A run of minutes that shows the machinery: too few users to show a small gain, which the gate then says."""
 WORLD_USERS, WORLD_ITEMS, FAST_WORLD_USERS = 2_000, 1_500, 600
 
 
@@ -27,120 +19,17 @@ def align() -> None:
     """Explore candidate profiles, reward them, align the generator by DPO, and let a gate decide."""
 
 
-def _options(command):
-    for option in (
-        click.option("--name", default="a1", show_default=True, help="Of the run; its files lie in alignment/NAME."),
-        click.option("--config", type=click.Path(exists=True, dir_okay=False), help="JSON of a LoopConfig's fields."),
-        click.option("--fast", is_flag=True, help="Few users and one epoch: minutes, to see the machinery."),
-        click.option("--seed", default=0, show_default=True, help="Of users, draws, pairs, training and gate."),
-        click.option("--model", help="Model directory to start from; left out: the champion's, else the embedded one."),
-        click.option("--prompt", default="auto", show_default=True, help="As in lettingo profiles generate."),
-        click.option("--encoder", default="minilm_l6_v2", show_default=True, help="That serves the profiles."),
-        click.option("--reader", type=click.Choice(["encoder", "words"]), help="Of the reward; see docs/alignment.md."),
-        click.option(
-            "--candidates",
-            multiple=True,
-            metavar="NAME=FILE",
-            help="Texts written elsewhere from windows before the reward's cutoff: columns user_id, text. Repeat.",
-        ),
-        home_option,
-        json_option,
-    ):
-        command = option(command)
-    return command
+def _step(run_step, begins: bool):
+    """A command that runs one step of a run and prints its record; only exploration may begin one."""
 
+    @run_options
+    def command(options, home_dir, as_json) -> None:
+        from lettingo_features.errors import ConfigError
 
-def loop_config(config: str | None, fast: bool, seed: int, reader: str | None):
-    """The configuration that the options name; a file's fields go before those of --fast.
-
-    Raises
-    ------
-    ConfigError
-        The file is no JSON object, or a field of it is unknown or out of range.
-    """
-    import json
-
-    from lettingo_features.alignment.loop_config import LoopConfig
-    from lettingo_features.errors import ConfigError
-
-    try:
-        told = json.loads(Path(config).read_text()) if config else {}
-    except ValueError as error:
-        raise ConfigError(f"{config} cannot be read as JSON ({error}).") from error
-    if not isinstance(told, dict):
-        raise ConfigError(f"{config} holds no JSON object: give the fields of a LoopConfig.")
-    fields = _merged(FAST, told) if fast else told
-    seeds = {part: {"seed": seed} for part in ("frame", "explore", "reward", "dpo", "evaluator", "gate")}
-    if fields.get("sft", {}) is not None:
-        seeds["sft"] = {"seed": seed}
-    fields = _merged(seeds, fields)
-    if reader:
-        fields["reader"] = reader
-    return LoopConfig(**_merged(LoopConfig().model_dump(mode="json"), fields))
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """``above`` over ``below``, objects field by field."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        if both and key == "minimum_effects":  # each is given one way or the other, never both
-            merged[key] = merged[key] | value
-        else:
-            merged[key] = _merged(merged[key], value) if both else value
-    return merged
-
-
-def open_run(home, name, config, fast, seed, model, prompt, encoder, reader, candidates, as_json):
-    """The `AlignmentRun` that the options name. Without --model it starts from the champion's, as the gate compares
-    with what is released; a run that has begun goes on with what it began with."""
-    from pipelines.align_files import AlignmentRun
-    from pipelines.profiles import make_encoder
-
-    def say(text: str) -> None:
-        if not as_json:
-            click.echo(text)
-
-    writer = WriterOptions(model=model or _released_model(home, name), prompt=prompt)
-    told, elsewhere = loop_config(config, fast, seed, reader), read_candidates(candidates)
-    return AlignmentRun(home, name, told, writer, make_encoder(home, encoder), say, elsewhere)
-
-
-def _released_model(home, name: str) -> str | None:
-    """Model directory that the run began with, else the champion's; None: the embedded model."""
-    import json
-
-    from pipelines.release import open_registry
-
-    begun = home.alignment / name / "run.json"
-    if begun.is_file() and "model" in (facts := json.loads(begun.read_text())):
-        return facts["model"]
-    with open_registry(home) as registry:
-        champion = registry.champion()
-    return (champion.writer or {}).get("model") if champion else None
-
-
-def read_candidates(named: tuple[str, ...]) -> list[tuple[str, list[str], list[str]]]:
-    """(generator, user ids, texts) of each ``NAME=FILE``."""
-    from lettingo_features.errors import ConfigError
-    from lettingo_features.profiles.imported import read_profiles
-
-    read = []
-    for each in named:
-        name, sign, file = each.partition("=")
-        if not (name and sign and file):
-            raise ConfigError(f"--candidates {each} is no NAME=FILE.")
-        read.append((name, *read_profiles(file, "user_id", "text")))
-    return read
-
-
-def _step(run_step):
-    """A command that runs one step of a run and prints its record."""
-
-    @_options
-    def command(name, config, fast, seed, model, prompt, encoder, reader, candidates, home_dir, as_json) -> None:
         home = open_home(home_dir)
-        run = open_run(home, name, config, fast, seed, model, prompt, encoder, reader, candidates, as_json)
+        if not begins and not (home.alignment / options.name / "run.json").is_file():
+            raise ConfigError(f"There is no run {options.name} in {home.alignment}: lettingo align explore begins one.")
+        run = open_run(home, options, as_json)
         run_step(run)
         if as_json:
             show(True, run.facts, "")
@@ -192,7 +81,7 @@ for name, step, help in (
     ("gate", _gate, "Compare the aligned generator with the base on users and times that nothing has seen."),
     ("report", _report, "Write the run's page again."),
 ):
-    align.command(name, help=help)(_step(step))
+    align.command(name, help=help)(_step(step, begins=name == "explore"))
 
 
 @align.command()
@@ -203,8 +92,8 @@ for name, step, help in (
 @click.option(
     "--promote", is_flag=True, help="Promote it too, if the gate says so; needs built profiles of a champion."
 )
-@_options
-def run(data, format, world, release, promote, home_dir, as_json, **options) -> None:
+@run_options
+def run(data, format, world, release, promote, options, home_dir, as_json) -> None:
     """The whole loop: explore, reward, pairs, train, gate, report. Run again, it goes on where it was.
 
     Exit status 0 whatever the gate decides; the decision is in the output. 2: a step could not be done.
@@ -217,9 +106,9 @@ def run(data, format, world, release, promote, home_dir, as_json, **options) -> 
     if release and not re.fullmatch(r"[a-z0-9_]+", release):
         raise ConfigError(f"--release {release!r} is no name of a release: small letters, digits, underscores.")
     home = open_home(home_dir)
-    _require_data(home, data, format, options["fast"], world)
-    with run_record(home, "align run", {"data": data, "name": options["name"], "seed": options["seed"]}) as record:
-        facts = run_loop(open_run(home, **options, as_json=as_json), release, promote)
+    _require_data(home, data, format, options.fast, world)
+    with run_record(home, "align run", {"data": data, "name": options.name, "seed": options.seed}) as record:
+        facts = run_loop(open_run(home, options, as_json), release, promote)
         record.record(**facts)
     page = f"\nreport: {facts['report']}" if "report" in facts else ""
     show(as_json, facts, f"\n{facts['decision']}: {' '.join(facts['reasons'])}{page}")

@@ -16,24 +16,33 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lettingo_features import columns as c
 from lettingo_features.alignment.explore import Asked, ask, candidates_of
 from lettingo_features.alignment.frame import Frame, make_frame
+from lettingo_features.alignment.kept_windows import digests_of, n_changed
 from lettingo_features.alignment.loop_config import LoopConfig
 from lettingo_features.alignment.ranking_reward import RankingReward, fit_ranker
 from lettingo_features.alignment.scene import Scene, build_scene
-from lettingo_features.errors import ConfigError
+from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.generation.engine import content_id
 from lettingo_features.home import Home, write_parquet, write_text
 from pipelines.writers import WriterOptions, make_writers
 
 Say = Callable[[str], None]
+WINDOWS = "frame/windows.parquet"
 TIMED = 128
 "Users whose texts are timed for the latency guardrail."
 Recorded = Sequence[tuple[str, Sequence[str], Sequence[str]]]
 """(generator, user ids, texts) of each writer elsewhere."""
+
+
+def begun_with(home: Home, name: str) -> dict[str, Any]:
+    """What a run of this name was told when it began, and what it noted since; empty for a new one."""
+    path = home.alignment / name / "run.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 class AlignmentRun:
@@ -47,6 +56,8 @@ class AlignmentRun:
         The generator in training; its model must be a directory of this machine, or the embedded one.
     encoder
         That serves the profiles.
+    elsewhere
+        Candidates of writers elsewhere; None: those that the run began with, if any.
 
     Raises
     ------
@@ -62,7 +73,7 @@ class AlignmentRun:
         writer: WriterOptions,
         encoder: Any,
         say: Say = print,
-        elsewhere: Recorded = (),
+        elsewhere: Recorded | None = None,
     ) -> None:
         from lettingo_features.profiles.local_model import embedded_model
 
@@ -80,9 +91,8 @@ class AlignmentRun:
         )
         self.base = Path(writer.model) if writer.model else embedded_model()
         self.directory = home.alignment / name
-        self.elsewhere = elsewhere
         self._lock()
-        self._begin()
+        self._begin(elsewhere)
 
     def _lock(self) -> None:
         """One process at a time: two would train in one directory. A killed holder frees it."""
@@ -93,29 +103,34 @@ class AlignmentRun:
         except BlockingIOError:
             raise ConfigError(f"Another process works on the run {self.name}: wait for it, or end it.") from None
 
-    def _begin(self) -> None:
+    def _begin(self, elsewhere: Recorded | None) -> None:
         from lettingo_features.generation.model_files import model_hash
 
+        known = self.facts
         told = {
             "config": self.config.model_dump(mode="json"),
             "base": model_hash(str(self.base)),
             "encoder": self.encoder.encoder_id,
             "prompt": self.writer.prompt,
-            "candidates": {name: content_id(*users, *texts) for name, users, texts in self.elsewhere},
         }
-        known = self.facts
-        changed = sorted(key for key in told if key in known and known[key] != told[key])
+        if elsewhere is not None or not known:
+            told["candidates"] = {name: content_id(*users, *texts) for name, users, texts in elsewhere or ()}
+        changed = [key for key in sorted(told.keys() & known.keys() - {"config"}) if known[key] != told[key]]
+        if "config" in known:
+            changed += _differences(LoopConfig(**known["config"]).shaping(), self.config.shaping(), "config")
         if changed:
             raise ConfigError(
                 f"The run {self.name} was begun with another {', '.join(changed)}, see {self.directory / 'run.json'}. "
-                "Its files would not fit: give it another --name."
+                "Its files would not fit: give it another --name, or leave the option out to go on as it began."
             )
-        self.write_json(
-            "run.json", {"steps": {}, "model": self.writer.model} | known | told
-        )  # before the frame: its settings are fixed now
+        if elsewhere:
+            self.write("elsewhere.parquet", _as_rows(elsewhere))
+        first = {"steps": {}, "model": self.writer.model, "encoder_model": self.encoder.config.model}
+        self.write_json("run.json", first | known | told)  # before the frame: its settings are fixed now
         frame = Frame.load(self.directory / "frame")
         if frame is None:
             frame = make_frame(self.home, self.config.frame, self.config.window)
+            self.write(WINDOWS, digests_of(self.home, frame, self.config.window))  # the frame's own mark comes last
             frame.save(self.directory / "frame")
         self.frame = frame
         self.write_json("run.json", self.facts | {"frame": frame.facts()})
@@ -124,8 +139,12 @@ class AlignmentRun:
 
     @property
     def facts(self) -> dict[str, Any]:
-        path = self.directory / "run.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return begun_with(self.home, self.name)
+
+    def elsewhere(self) -> list[tuple[str, pa.Table]]:
+        """user_id and text of each writer elsewhere, as the run began."""
+        rows = self.read("elsewhere.parquet") if self.facts["candidates"] else None
+        return [(name, rows.filter(pc.equal(rows["writer"], name))) for name in self.facts["candidates"]]
 
     def path(self, name: str) -> Path:
         return self.directory / name
@@ -154,12 +173,23 @@ class AlignmentRun:
             self.say(f"▸ {name}: done before")
             yield False
             return
+        self._require_windows()
         self.say(f"▸ {name}")
         start = time.monotonic()
         yield True
         known = self.facts
         known["steps"][name] = round(time.monotonic() - start, 2)
         self.write_json("run.json", known)
+
+    def _require_windows(self) -> None:
+        kept = self.read(WINDOWS)
+        changed = n_changed(kept, digests_of(self.home, self.frame, self.config.window))
+        if changed:
+            raise DataError(
+                f"Interactions before the cutoffs of the run {self.name} changed since it began: the windows of "
+                f"{changed:,} of its {kept.num_rows:,} users are others now, so what is still to do would not fit what "
+                "is done. Start a run under another --name."
+            )
 
     # --- what several steps need
 
@@ -232,7 +262,7 @@ class AlignmentRun:
         """What turns texts into vectors for the reward, or for the gate's first metric (``other``)."""
         return self.words if (self.config.reader == "words") != other else self.encoder.encode
 
-    def judge(self, scene: Scene, read: Callable, matched: bool = False) -> RankingReward:
+    def ranking_reward(self, scene: Scene, read: Callable, matched: bool = False) -> RankingReward:
         """The ranking reward by one reader, fitted on the fit users; ``matched`` sets the utility whatever is asked."""
         fitted, scene_fit = self.read("fit_texts.parquet"), self.fit_scene
         texts = dict(zip(fitted[c.USER_ID].to_pylist(), fitted["text"].to_pylist(), strict=True))
@@ -240,3 +270,20 @@ class AlignmentRun:
         config = self.config.reward.model_copy(update={"utility": "matched"} if matched else {})
         ranker = fit_ranker(scene_fit, read(scene_fit.item_texts), profiles, config)
         return RankingReward(ranker, scene, read(scene.item_texts), config)
+
+
+def _differences(known: Any, told: Any, name: str) -> list[str]:
+    """Dotted names of the fields that differ."""
+    if isinstance(known, dict) and isinstance(told, dict):
+        fields = sorted(known.keys() | told.keys())
+        return [each for key in fields for each in _differences(known.get(key), told.get(key), f"{name}.{key}")]
+    return [] if known == told else [name]
+
+
+def _as_rows(elsewhere: Recorded) -> pa.Table:
+    """One row per text: writer, user_id, text."""
+    tables = [
+        pa.table({"writer": [name] * len(users), c.USER_ID: pa.array(users, pa.string()), "text": list(texts)})
+        for name, users, texts in elsewhere
+    ]
+    return pa.concat_tables(tables)

@@ -85,7 +85,9 @@ def run_release(run: AlignmentRun, release: str, promote: bool) -> dict[str, Any
         settled = {one.name: one.state for one in registry.all() if one.state in (CHAMPION, RETIRED, ABANDONED)}
         promoted = False
         if release not in settled:
-            told = {"verdict": verdict, "encoder": run.encoder.config.model, "built": built}
+            adapter = run.path("dpo/adapter")  # of a training with LoRA
+            merged = {"directory": str(adapter), "base": str(run.base)} if adapter.is_dir() else None
+            told = {"verdict": verdict, "encoder": run.encoder.config.model, "built": built, "merged": merged}
             run_register(run.home, registry, release, writer, **told)
             promoted = promote and verdict["decision"] == "promote"
             if promoted:
@@ -156,7 +158,8 @@ def _judges(run: AlignmentRun, scene) -> GateJudges:
     picked = _one_of_each(mine, run.config.evaluator.seed)
     judged = run.as_judged(picked["text"].to_pylist())
     evaluator = Evaluator(explored, explored.rows_of(picked[c.USER_ID]), judged, run.config.evaluator)
-    return GateJudges(scene, run.judge(scene, other, matched=True), other, evaluator, run.judge(scene, read), read)
+    matched, reward = run.ranking_reward(scene, other, matched=True), run.ranking_reward(scene, read)
+    return GateJudges(scene, matched, other, evaluator, reward, read)
 
 
 def _one_of_each(candidates: pa.Table, seed: int) -> pa.Table:

@@ -12,17 +12,14 @@ from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lettingo_features import columns as c
 from lettingo_features.alignment.explore import Asked, explore, prompts_of, recorded
-from lettingo_features.alignment.ranking_reward import RankingReward
-from lettingo_features.alignment.scene import Scene
 from lettingo_features.errors import ConfigError
 from pipelines.align_files import AlignmentRun
-from pipelines.align_selection import held_back, selection_judge
+from pipelines.align_selection import held_back, point_scorer
 from pipelines.release import alignment_url
 
 
@@ -41,7 +38,10 @@ def run_explore(run: AlignmentRun) -> None:
             asked = run.asked(frame.reward_cutoff, frame.explored, generator.reads_history)
             own = explore(asked, generator, config.explore, config.max_words)
             run.write("prompts.parquet", prompts_of(asked, generator, config.explore.styles[0]))
-        theirs = [_recorded(run, asked, *each) for each in run.elsewhere]
+        theirs = [
+            _recorded(run, asked, name, rows[c.USER_ID].to_pylist(), rows["text"].to_pylist())
+            for name, rows in run.elsewhere()
+        ]
         candidates = pa.concat_tables([own, *theirs]).combine_chunks()
         run.write("candidates.parquet", candidates)
         rows = diversity(candidates, run.encoder.encode(candidates["text"].to_pylist()))
@@ -72,53 +72,35 @@ def _recorded(run: AlignmentRun, asked: Asked, name: str, users: Sequence[str], 
 
 
 def run_reward(run: AlignmentRun) -> None:
-    """Rewards of all candidates whose users have targets, what the guards did, and the controls."""
+    """Rewards of all candidates who can be judged, what the guards did, and the controls."""
     from lettingo_features.alignment.guards import guard_effects, guarded
     from lettingo_features.alignment.rating_scrub import scrubbed
     from lettingo_features.alignment.shrinkage import shrunk
     from lettingo_features.alignment.target_naming import target_naming
+    from pipelines.align_judges import open_judge
 
     config = run.config
     with run.step("reward", "reward.json") as is_due:
         if not is_due:
             return
-        scene, read = run.scene("explored"), run.reader()
-        everyone = run.read("candidates.parquet")
-        candidates = everyone.filter(pc.is_in(everyone[c.USER_ID], value_set=scene.user_ids))
-        judged, n_scrubbed = scrubbed(candidates) if config.guards.scrub_ratings else (candidates, 0)
-        vectors = read(judged["text"].to_pylist())
-        judge = run.judge(scene, read)
-        rewards = guarded(judge.rewards(candidates, vectors), candidates, config.guards)
-        facts: dict[str, Any] = {
-            "ranker": judge.ranker.facts(),
-            "scene": scene.counts,
-            "candidates_without_targets": everyone.num_rows - candidates.num_rows,
-            "guards": guard_effects(rewards, candidates, config.guards) | {"n_scrubbed": n_scrubbed},
-            "controls": _controls(judge, scene, candidates, vectors, config.explore.seed),
-        }
+        candidates = run.read("candidates.parquet")
+        texts, n_scrubbed = scrubbed(candidates) if config.guards.scrub_ratings else (candidates, 0)
+        with open_judge(run) as judge:
+            judged = judge.judge(texts)
+        run.say(judged.text)
+        rewards = guarded(judged.rewards, candidates, config.guards)
+        guards = guard_effects(rewards, candidates, config.guards) | {"n_scrubbed": n_scrubbed}
+        facts: dict[str, Any] = judged.facts | {"guards": guards}
         if config.guards.target_independence:
-            targets = _titles(run, run.frame.reward_targets)
-            naming = target_naming(candidates, targets, config.frame.seed)
+            mine = candidates.filter(pc.is_in(candidates["candidate_id"], rewards["candidate_id"].combine_chunks()))
+            naming = target_naming(mine, _titles(run, judged.targets), config.frame.seed)
             facts["target_naming"] = naming.to_json() if naming else None
         if config.shrink:
             rewards, shrinkage = shrunk(rewards, candidates)
             facts["shrinkage"] = shrinkage.to_json()
             run.say(shrinkage.to_text())
-        run.say(", ".join(f"{name} {value:+.4f}" for name, value in facts["controls"].items()))
         run.write("rewards.parquet", rewards)
         run.write_json("reward.json", facts)
-
-
-def _controls(judge: RankingReward, scene: Scene, candidates: pa.Table, vectors: np.ndarray, seed: int) -> dict:
-    """Mean raw reward of the candidates, and of the same texts given to other users."""
-    from lettingo_features.evaluation.controls import foreign_rows
-
-    rows, n = scene.rows_of(candidates[c.USER_ID]), candidates.num_rows
-    every = np.zeros(n, dtype=np.int64)
-    donors = foreign_rows(candidates[c.USER_ID].combine_chunks(), every, np.ones(n, dtype=bool), seed)
-
-    own, foreign = judge.per_text(rows, vectors).mean(), judge.per_text(rows, vectors[donors]).mean()
-    return {"candidates": float(own), "shuffled": float(foreign), "no profile": 0.0}
 
 
 def _titles(run: AlignmentRun, targets: pa.Table) -> pa.Table:
@@ -149,9 +131,8 @@ def run_pairs(run: AlignmentRun) -> int:
         pairs = preference_pairs(candidates, rewards, run.read("prompts.parquet"), config.pairs)
         rows = shuffled(pairs.rows, config.frame.seed) if config.shuffle_labels else pairs.rows
         run.say(pairs.statistics.to_text())
-        rule = config.model_dump(
-            mode="json", include={"reward", "reader", "guards", "shrink", "pairs", "shuffle_labels"}
-        )
+        shaping = ("judge", "reward", "sentiment", "reader", "guards", "shrink", "pairs", "held_back", "shuffle_labels")
+        rule = {name: value for name, value in config.shaping().items() if name in shaping}
         with closing(PairStore(alignment_url(run.home))) as store:
             store.add(run.name, rule, rows, candidates, rewards)
         run.write("pairs.parquet", rows)  # not beside the lines: a trainer reads their whole directory
@@ -180,9 +161,10 @@ def run_train(run: AlignmentRun) -> None:
         told = {"instruction": generator.prompt.instruction}
     with run.step("dpo", "dpo/model") as is_due:
         cache = run.home.cache / "reference"
-        training = config.dpo.model_copy(update=told)
-        judge = selection_judge(run) if training.selection else None
-        dpo = train_dpo(pairs, training, run.base, run.path("dpo"), cache, provenance, judge=judge)
+        training = config.dpo.model_copy(update=told | ({} if len(held_back(run)) else {"selection": None}))
+        with point_scorer(run) as scorer:
+            told_of = {"scorer": scorer} if training.selection else {}
+            dpo = train_dpo(pairs, training, run.base, run.path("dpo"), cache, provenance, **told_of)
         if is_due:
             run.say(", ".join(f"{name} {value:.4g}" for name, value in dpo.metrics.items()))
     if config.sft is not None:

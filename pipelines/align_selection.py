@@ -1,7 +1,10 @@
-"""Held-back explored users: what a point of the training writes for them, and what the reward says of it."""
+"""Held-back explored users: what a point of the training writes for them, and what the run's judge says of it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -11,34 +14,36 @@ import pyarrow.compute as pc
 
 from lettingo_features import columns as c
 from lettingo_features.alignment.guards import guarded
-from lettingo_features.alignment.selection import Judge
+from lettingo_features.alignment.judge import Judge
+from lettingo_features.alignment.rating_scrub import scrubbed
+from lettingo_features.alignment.selection import Scorer
 from lettingo_features.generation.engine import content_id
 from pipelines.align_files import AlignmentRun
+from pipelines.align_judges import open_judge
 
 
 def held_back(run: AlignmentRun) -> pa.Array:
-    """User ids, string: the share of the explored users that makes no pairs, by a hash of seed and id."""
-    users = run.frame.explored.to_pylist()
+    """User ids, string: the share of the users with rewards that makes no pairs, by a hash of seed and id."""
+    users = pc.unique(run.read("rewards.parquet")[c.USER_ID]).to_pylist()
     drawn = sorted(users, key=lambda user: content_id("held_back", str(run.config.frame.seed), user))
     return pa.array(sorted(drawn[: round(run.config.held_back * len(users))]), pa.string())
 
 
-def selection_judge(run: AlignmentRun) -> Judge:
-    """The reward of the run, guards included, on one text at temperature 0 of each held-back user."""
+@contextmanager
+def point_scorer(run: AlignmentRun) -> Iterator[Scorer]:
+    """The run's judge, guards included, on one text at temperature 0 of each held-back user; opened when first asked."""
     users = held_back(run)
+    with ExitStack() as opened:
 
-    @cache
-    def reward():
-        scene, read = run.scene("explored"), run.reader()
-        return scene, read, run.judge(scene, read)
+        @cache
+        def judge() -> Judge:
+            return opened.enter_context(open_judge(run))
 
-    def score(model: Path) -> tuple[float, float]:
-        scene, read, judge = reward()
-        written = run.written(model, run.frame.reward_cutoff, users)
-        judged = written.filter(pc.is_in(written[c.USER_ID], value_set=scene.user_ids))
-        vectors = read(run.as_judged(judged["text"].to_pylist()))
-        rewards = guarded(judge.rewards(judged, vectors), judged, run.config.guards)
-        return float(np.mean(rewards["value"])), float(np.mean(written["n_words"]))
+        def score(model: Path) -> tuple[float, float]:
+            written = run.written(model, run.frame.reward_cutoff, users)
+            texts, _ = scrubbed(written) if run.config.guards.scrub_ratings else (written, 0)
+            rewards = guarded(judge().judge(texts).rewards, written, run.config.guards)
+            return float(np.mean(rewards["value"])), float(np.mean(written["n_words"]))
 
-    told = run.config.model_dump_json(include={"frame", "window", "reader", "reward", "guards", "max_words"})
-    return Judge(score, content_id("selection", told, *users.to_pylist()))
+        told = json.dumps(run.config.shaping(), sort_keys=True)
+        yield Scorer(score, content_id("held_back", told, *users.to_pylist()))

@@ -67,9 +67,14 @@ def run_register(
     encoder: str = "minilm_l6_v2",
     precision: str = "fp32",
     built: dict[str, Any] | None = None,
+    merged: dict[str, str] | None = None,
 ):
     """Register what ``writer`` says as release ``name``, with the windows and style of its parent (the champion when
-    None), or with those of ``built`` (fields of ProfileBuildConfig) where it says others; returns its row."""
+    None), or with those of ``built`` (fields of ProfileBuildConfig) where it says others; returns its row.
+
+    ``merged`` names the ``directory`` of a LoRA adapter that the model holds already, and its ``base``: the release
+    carries both, so that a server of the base can serve the adapter under its content-hash name.
+    """
     from lettingo_features.errors import ReleaseError
     from lettingo_features.profiles.build import ProfileBuildConfig
     from lettingo_features.profiles.release import Release
@@ -92,6 +97,11 @@ def run_register(
         "writing": {key: options[key] for key in _SHAPING},
     }
     identity = model_identity(WriterOptions(**options)) | {"prompt": writer.prompt, "settings": settings}
+    if merged is not None:
+        from lettingo_features.generation.model_files import adapter_name
+
+        settings["adapter"] = {name: str(Path(path).resolve()) for name, path in merged.items()}
+        identity["adapter"] = adapter_name(merged["directory"])
     return registry.register(name, identity, options, _who(), parent, verdict)
 
 

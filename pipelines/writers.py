@@ -80,14 +80,15 @@ def make_writers(home, release: str, options: WriterOptions) -> Writers:
     statistical = StatisticalGenerator()
     if release == STATISTICAL_RELEASE:
         return Writers(statistical, statistical)
-    _refuse_ignored(options)
     from lettingo_features.generation.ledger import Ledger
     from lettingo_features.generation.runner import Runner, RunnerConfig
     from lettingo_features.profiles.language_model import LanguageModelGenerator
     from lettingo_features.profiles.local_model import EMBEDDED_NAME
+    from lettingo_features.profiles.prompt import RowsPrompt
 
     prompt = _prompt(options)
-    engine = _engine(options, prompt)
+    default_tokens = ROWS_TOKENS if isinstance(prompt, RowsPrompt) else LETTINGO_TOKENS
+    engine = make_engine(options, prompt.instruction, prompt.json_schema, default_tokens)
     config = RunnerConfig(budget_usd=options.budget, claim_size=calls_at_once(options))
     runner = Runner(engine, Ledger(ledger_url(home, options)), home, config)
     name = EMBEDDED_NAME if options.engine == "transformers" and options.model is None else ""
@@ -163,16 +164,16 @@ def _prompt(options: WriterOptions):
     return LettinGoPrompt(LettinGoPromptConfig(version=version, style=options.text_style, canary=canary))
 
 
-def _engine(options: WriterOptions, prompt):
+def make_engine(options: WriterOptions, instruction: str, json_schema: str | None, default_tokens: int):
+    """The engine that ``options`` name, told what to do and in which form to answer."""
     from lettingo_features.errors import ConfigError
     from lettingo_features.profiles.local_model import embedded_model
-    from lettingo_features.profiles.prompt import RowsPrompt
 
-    default_tokens = ROWS_TOKENS if isinstance(prompt, RowsPrompt) else LETTINGO_TOKENS
+    _refuse_ignored(options)
     told: dict[str, Any] = {
         "model": options.model or str(embedded_model()),
-        "instruction": prompt.instruction,
-        "json_schema": prompt.json_schema,
+        "instruction": instruction,
+        "json_schema": json_schema,
         "temperature": options.temperature,
         "max_new_tokens": options.max_new_tokens or default_tokens,
         "price_in": options.price_in,

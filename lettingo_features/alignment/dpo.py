@@ -17,7 +17,7 @@ from lettingo_features.alignment.base_model import BaseModel, load_base
 from lettingo_features.alignment.divergence import kl_divergence
 from lettingo_features.alignment.model_card import Provenance
 from lettingo_features.alignment.reference_scores import ReferenceScores
-from lettingo_features.alignment.selection import Judge, Point, best_point
+from lettingo_features.alignment.selection import Scorer, Point, best_point
 from lettingo_features.alignment.training_config import DpoTraining
 from lettingo_features.alignment.training_data import Tokens, read_pairs
 from lettingo_features.alignment.training_run import Trained, TrainingRun, batch_size, training_key
@@ -37,7 +37,7 @@ def train_dpo(
     cache: Path,
     provenance: Provenance,
     held_out: Path | None = None,
-    judge: Judge | None = None,
+    scorer: Scorer | None = None,
 ) -> Trained:
     """Train ``base`` on ``pairs``; a training that was cut off goes on, one that is done is returned as it is.
 
@@ -62,7 +62,7 @@ def train_dpo(
         For the card.
     held_out
         Pairs of other prompts, to evaluate on after each epoch.
-    judge
+    scorer
         With ``config.selection``: what the texts of a point of the training are worth; the best one is the result,
         and ``out/points.json`` tells of all.
 
@@ -76,17 +76,19 @@ def train_dpo(
     Raises
     ------
     ConfigError
-        A setting is unknown, or a pair exceeds the model's positions: nothing is ever cut. One of selection and judge
+        A setting is unknown, or a pair exceeds the model's positions: nothing is ever cut. One of selection and scorer
         without the other.
     DataError
         The pairs cannot be read.
     ModelError
         The base cannot be loaded, or the loss is no number any more.
     """
-    if (config.selection is None) != (judge is None):
-        raise ConfigError("A point of the training is selected by a judge: give both 'selection' and a judge, or none.")
+    if (config.selection is None) != (scorer is None):
+        raise ConfigError(
+            "A point of the training is selected by what its texts earn: give both 'selection' and a scorer, or none."
+        )
     revision = model_hash(str(base))
-    told = (judge.identity,) if judge else ()
+    told = (scorer.identity,) if scorer else ()
     run = TrainingRun(out, training_key("dpo", _VERSION, revision, [pairs, held_out], config, *told))
     if done := run.finished():
         return done
@@ -114,8 +116,8 @@ def train_dpo(
     )
     logged = run.train(trainer)
     model, step = trainer.model, trainer.state.global_step
-    if judge:
-        points = _points(run, start, config, judge)
+    if scorer:
+        points = _points(run, start, config, scorer)
         step = best_point(points, config.selection).step
         model = _model_at(run.points()[step], start, config)
         write_text(out / "points.json", json.dumps({"kept": step, "points": [vars(one) for one in points]}) + "\n")
@@ -138,12 +140,12 @@ def train_dpo(
     return run.publish(draft, facts, provenance.user_ids)
 
 
-def _points(run: TrainingRun, start: BaseModel, config: DpoTraining, judge: Judge) -> list[Point]:
+def _points(run: TrainingRun, start: BaseModel, config: DpoTraining, scorer: Scorer) -> list[Point]:
     """The base and every checkpoint, judged by what they write."""
-    points = [Point(0, *judge.score(start.directory))]
+    points = [Point(0, *scorer.score(start.directory))]
     for step, checkpoint in run.points().items():
         with run.written(_model_at(checkpoint, start, config), start) as model_dir:
-            points.append(Point(step, *judge.score(model_dir)))
+            points.append(Point(step, *scorer.score(model_dir)))
     return points
 
 

@@ -32,7 +32,7 @@ from lettingo_features.sql import connect, literal
 from lettingo_features.windows import WindowConfig
 
 _ROLES = ("gate", "fit", "explored")
-_TABLES = (*_ROLES, "reward_targets", "gate_targets")
+_TABLES = (*_ROLES, "reward_targets", "gate_targets", "rated_targets")
 _TIMES = ("reward_cutoff", "gate_cutoff", "end")
 
 
@@ -75,6 +75,8 @@ class Frame:
 
     ``explored``, ``fit`` and ``gate`` are user ids in order of id. ``reward_targets`` and ``gate_targets`` have
     ``user_id, item_id, event_timestamp, rating``, one row per liked (user, item), first seen in the period.
+    ``rated_targets`` has one such row per explored user: the first item of the reward's period, liked or not, that was
+    rated and not met before.
     ``counts`` has eligible and kept users by role.
     """
 
@@ -87,6 +89,7 @@ class Frame:
     gate: pa.Array
     reward_targets: pa.Table
     gate_targets: pa.Table
+    rated_targets: pa.Table
     counts: dict[str, int]
 
     def save(self, directory: Path) -> None:
@@ -103,7 +106,7 @@ class Frame:
     @staticmethod
     def load(directory: Path) -> Frame | None:
         """The frame that `save` kept; None where there is none, or not all of it."""
-        if not (directory / "frame.json").is_file():
+        if not all((directory / name).is_file() for name in ("frame.json", *(f"{table}.parquet" for table in _TABLES))):
             return None
         facts = json.loads((directory / "frame.json").read_text())
         tables = {name: pq.read_table(directory / f"{name}.parquet") for name in _TABLES}
@@ -159,6 +162,7 @@ def make_frame(home: Home, config: FrameConfig, window: WindowConfig) -> Frame:
         users["gate"],
         periods["reward"],
         periods["gate"],
+        _rated_targets(connection, interactions, users["explored"], reward_cutoff + lag, gate_cutoff),
         counts,
     )
 
@@ -183,6 +187,18 @@ def _targets(connection, interactions: str, start: datetime, end: datetime, thre
             WHERE event_timestamp >= {_at(start)} AND event_timestamp < {_at(end)}
               AND (rating IS NULL OR rating >= {threshold})
             GROUP BY user_id, item_id ORDER BY user_id, event_timestamp, item_id"""
+    ).to_arrow_table()
+
+
+def _rated_targets(connection, interactions: str, users: pa.Array, start: datetime, end: datetime) -> pa.Table:
+    connection.register("explored_users", pa.table({"user_id": users}))
+    return connection.sql(
+        f"""WITH mine AS (SELECT * FROM {interactions} SEMI JOIN explored_users USING (user_id)),
+                 met AS (SELECT DISTINCT user_id, item_id FROM mine WHERE event_timestamp < {_at(start)})
+            SELECT user_id, item_id, event_timestamp, rating FROM mine ANTI JOIN met USING (user_id, item_id)
+            WHERE event_timestamp >= {_at(start)} AND event_timestamp < {_at(end)} AND isfinite(rating)
+            QUALIFY row_number() OVER (PARTITION BY user_id ORDER BY event_timestamp, item_id, rating DESC) = 1
+            ORDER BY user_id"""
     ).to_arrow_table()
 
 

@@ -17,7 +17,7 @@ from lettingo_features.evaluation.metrics import MEASURES
 from lettingo_features.evaluation.statistics import Bootstrap, paired_p_value
 from lettingo_features.text_table import aligned
 
-MATCHED, SHELVES, REWARD = "matched", "shelves nDCG@5", "reward (trained on)"
+MATCHED, SHELVES, REWARD = "matched", "shelves nDCG@5", "ranking reward"
 RANKED = MEASURES[0]
 METRICS = (MATCHED, RANKED)
 """What decides, the first metric above all. `SHELVES` and `REWARD` are shown beside them: what else a text can be asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ from lettingo_features.alignment.guards import GuardConfig
 from lettingo_features.alignment.pairs import PairConfig
 from lettingo_features.alignment.ranking_reward import RankingRewardConfig
 from lettingo_features.alignment.selection import SelectionConfig
+from lettingo_features.alignment.sentiment_reward import OF_A_HOST, SentimentRewardConfig
 from lettingo_features.alignment.training_config import DpoTraining, SftTraining
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError
@@ -36,8 +37,12 @@ class LoopConfig(Config):
     reader: Reader = "encoder"
     """What turns a text into a vector for the reward: the sentence encoder that serves, or the words of the catalogue
     (`evaluator.Words`). The gate's first metric reads with the other one."""
+    judge: Literal["ranking", "sentiment"] = "ranking"
+    "Family of the reward: ours, or LettinGo's language model. The gate's judges are the same either way."
     reward: RankingRewardConfig = RankingRewardConfig()
-    "The judge of candidates."
+    "The ranking reward."
+    sentiment: SentimentRewardConfig = SentimentRewardConfig()
+    "The sentiment judge."
     guards: GuardConfig = GuardConfig(faithfulness_weight=0.05)
     "Against texts that please the judge without describing the person."
     shrink: bool = True
@@ -45,7 +50,7 @@ class LoopConfig(Config):
     pairs: PairConfig = PairConfig(noise_factor=0.5, length_ratio=1.25)
     "Which comparisons teach; of closely matched lengths, since a small model learns length first."
     held_back: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the explored users of whom no pair is made: their texts select the point of the training (`selection`).
+    """Share of the explored users with rewards of whom no pair is made: their texts select the point of the training (`selection`).
     With 0 the training's end is kept."""
     shuffle_labels: bool = False
     "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
@@ -63,6 +68,33 @@ class LoopConfig(Config):
         }
     )
     "When a candidate generator may be released."
+
+    def shaping(self) -> dict[str, Any]:
+        """What decides the results, as JSON: all but where a judge's server is and what it costs."""
+        return self.model_dump(mode="json", exclude={"sentiment": OF_A_HOST})
+
+    @model_validator(mode="after")
+    def _judge_fits(self) -> LoopConfig:
+        if self.judge == "ranking" and self.pairs.mode == "faithful":
+            raise ConfigError(
+                "Faithful pairs are correct x wrong answers of the sentiment judge: add judge 'sentiment' (--judge), "
+                "or take pairs of mode 'capped'."
+            )
+        if self.judge == "ranking":
+            return self
+        if not self.sentiment.model:
+            raise ConfigError(
+                "Which model judges? Give --judge-model: a directory of this machine, or with --judge-engine openai "
+                "the name that a server serves."
+            )
+        if self.sentiment.by == "likelihood" and self.sentiment.engine != "transformers":
+            raise ConfigError(
+                f"Likelihoods are read in this process, not from {self.sentiment.engine}: judge by 'answer', or with "
+                "the engine transformers."
+            )
+        if self.shrink:
+            raise ConfigError("The sentiment judge has one target a user and so no noise to shrink by: shrink=false.")
+        return self
 
     @model_validator(mode="after")
     def _same_batches(self) -> LoopConfig:

@@ -70,6 +70,7 @@ def render_align_report(run: RunFiles, command: str, candidate: str, released: s
         by_answer=run.rewards is not None and run.rewards["correct"].null_count < len(run.rewards),
         pairs=_pairs(run),
         effects=effects(run.reward.get("shrinkage") or {}),
+        sentiment=(run.reward.get("sentiment") or {}).get("rows"),
         reward_facts=reward_facts(run.reward),
         curves=[(name, training_panels(log)) for name, log in (("DPO", run.dpo), ("SFT", run.sft)) if log is not None],
         trained=[(method.upper(), list(facts(_short(card)))) for method, card in run.trained.items()],

@@ -36,8 +36,12 @@ def reward_facts(reward: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, s
         "target_naming": "Texts that name their own target",
         "shrinkage": "Shrinkage, within a user",
         "ranker": "Judge",
+        "prior": "Class prior of the judge's targets",
+        "counts": "What the judge was asked",
+        "scale": "From ratings to classes",
     }
-    found = {name: {**(reward.get(name) or {})} for name in headings}
+    told = {**reward, **(reward.get("sentiment") or {})}
+    found = {name: {**(told.get(name) or {})} for name in headings}
     found["shrinkage"].pop("effects", None)
     if "candidates_without_targets" in reward:
         found["scene"]["candidates_without_targets"] = reward["candidates_without_targets"]

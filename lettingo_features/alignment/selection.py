@@ -30,7 +30,7 @@ class SelectionConfig(Config):
 
 
 @dataclass(frozen=True)
-class Judge:
+class Scorer:
     """What a model's texts are worth; ``identity`` is the content hash of users, reward and reader."""
 
     score: Score

@@ -7,6 +7,7 @@ with another user's, the class prior, the trivial rules, and the log-probability
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,14 +34,13 @@ from lettingo_features.alignment.tables import REWARDS
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError
 from lettingo_features.generation.engine import Completion, Engine, content_id
-from lettingo_features.generation.likelihood import answer_log_probs
+from lettingo_features.generation.likelihood import AnswerLikelihoods
 from lettingo_features.generation.runner import Runner
-from lettingo_features.generation.transformers_engine import TransformersEngine
 
 VERSION = "1"
 """Part of every reward's identity: raise it with any change to values that neither prompt nor settings show."""
 NOT_ANSWERED = -2
-"""Stands for a call without an answer: no reward, and a later run asks again."""
+"""Stands for a call without an answer: no reward. A later run asks again, unless the call was given up."""
 _SHOWN_CHARS = 200  # of an answer that is none
 
 
@@ -70,10 +70,10 @@ class SentimentJudge:
     ----------
     engine
         At temperature 0, told `sentiment_prompt.INSTRUCTION` and, where answers are decoded, ``JSON_SCHEMA``. For
-        ``by="likelihood"`` a TransformersEngine.
+        ``by="likelihood"`` an `AnswerLikelihoods` of `sentiment_prompt.ANSWERS`.
     runner
-        Makes the calls through the ledger, so that an interrupted run goes on; without one, or for likelihoods, the
-        engine is asked directly.
+        Of this engine: makes the calls through the ledger, so that an interrupted run goes on; without one the engine
+        is asked directly.
 
     Raises
     ------
@@ -84,10 +84,10 @@ class SentimentJudge:
     def __init__(self, engine: Engine, config: SentimentJudgeConfig, runner: Runner | None = None) -> None:
         if engine.samples:
             raise ConfigError("A judge must answer the same each time: set its engine's temperature to 0.")
-        if config.by == "likelihood" and not isinstance(engine, TransformersEngine):
+        if (config.by == "likelihood") != isinstance(engine, AnswerLikelihoods):
             raise ConfigError(
-                f"by='likelihood' reads probabilities in this process, which {engine.name} cannot give: use the "
-                "transformers engine, or by='answer'."
+                f"by='likelihood' reads the probabilities of a model in this process, an AnswerLikelihoods, and "
+                f"by='answer' what an engine writes; {engine.name} gives the other of the two."
             )
         self.engine, self.config, self.runner = engine, config, runner
 
@@ -137,18 +137,22 @@ class SentimentJudge:
         counts["prompt_too_long"] = len(prompts) - len(fits)
         found = _Answered.none(len(prompts))
         some = [prompts[row] for row in fits]
-        if self.config.by == "likelihood":
-            log_p = answer_log_probs(self.engine, some, asked.ANSWERS)  # type: ignore[arg-type]
-            log_p -= np.logaddexp.reduce(log_p, axis=1, keepdims=True)  # of the three answers, as a schema leaves them
-            found.told[fits], found.log_p[fits] = log_p.argmax(1), log_p
-            found.texts[fits] = np.array(CLASSES, object)[log_p.argmax(1)]
-        else:
-            for row, answer in zip(fits, self._completions(some), strict=True):
-                if answer is not None and not answer.error and answer.problem != "given_up":
-                    found.told[row] = told = parse_answer(answer)
-                    found.texts[row] = CLASSES[told] if told != UNPARSABLE else answer.text[:_SHOWN_CHARS]
+        for row, answer in zip(fits, self._completions(some), strict=True):
+            if answer is None or answer.error:
+                counts["pending"] += 1
+            elif answer.problem != "given_up":
+                self._note(found, row, answer)
         counts["not_answered"] = int((found.told[fits] == NOT_ANSWERED).sum())
         return found
+
+    def _note(self, found: _Answered, row: int, answer: Completion) -> None:
+        if self.config.by == "likelihood":
+            log_p = np.array(json.loads(answer.text))
+            log_p -= np.logaddexp.reduce(log_p)  # of the three answers, as a schema leaves them
+            found.told[row], found.log_p[row], found.texts[row] = log_p.argmax(), log_p, CLASSES[log_p.argmax()]
+        else:
+            found.told[row] = told = parse_answer(answer)
+            found.texts[row] = CLASSES[told] if told != UNPARSABLE else answer.text[:_SHOWN_CHARS]
 
     def _completions(self, prompts: list[str]) -> list[Completion | None]:
         streams = [0] * len(prompts)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lettingo_features.generation.engine import Completion, content_id
 from lettingo_features.generation.transformers_engine import equal_length_batches, left_padded
 
 if TYPE_CHECKING:
@@ -26,10 +30,72 @@ def answer_log_probs(engine: TransformersEngine, prompts: Sequence[str], answers
     ModelError
         A prompt exceeds ``engine.prompt_budget``.
     """
+    found = np.empty((len(prompts), len(answers)))
+    for rows, log_p in _by_batch(engine, engine.frame.prompts(prompts), answers):
+        found[rows] = log_p
+    return found
+
+
+class AnswerLikelihoods:
+    """An `Engine` that answers with the log-probabilities of ``answers``, a JSON list in their order.
+
+    As an engine it goes through the ledger (`runner.Runner`), so that a killed run repeats no pass. JSON keeps a float
+    to its last bit.
+
+    ::
+
+        engine = AnswerLikelihoods(TransformersEngine(config), ("yes", "no"))
+        runner = Runner(engine, Ledger(home.ledger_url), home)
+        log_p = [json.loads(answer.text) for answer in runner.run(prompts, [0] * len(prompts))]
+
+    Parameters
+    ----------
+    answers
+        None of which begins another; each at most the engine's ``max_new_tokens`` long, for which its
+        ``prompt_budget`` leaves room.
+    """
+
+    samples = False
+
+    def __init__(self, engine: TransformersEngine, answers: Sequence[str]) -> None:
+        self._engine, self._answers = engine, tuple(answers)
+
+    @property
+    def name(self) -> str:
+        return self._engine.name
+
+    @cached_property
+    def identity(self) -> str:
+        return content_id("likelihood", self._engine.identity, *self._answers)
+
+    @property
+    def prompt_budget(self) -> int:
+        return self._engine.prompt_budget
+
+    def n_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as data."""
+        return self._engine.n_tokens(texts)
+
+    def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
+        """Yield (index into ``prompts``, log-probabilities as JSON), batch by batch; nothing is random."""
+        ids = self._engine.frame.prompts(prompts)
+        start = monotonic()
+        for rows, log_p in _by_batch(self._engine, ids, self._answers):
+            seconds, start = monotonic() - start, monotonic()
+            for row, own in zip(rows, log_p.tolist(), strict=True):
+                yield row, Completion(json.dumps(own), 0, n_prompt_tokens=len(ids[row]), seconds=seconds)
+
+    def close(self) -> None:
+        """Free the weights."""
+        self._engine.close()
+
+
+def _by_batch(
+    engine: TransformersEngine, ids: list[list[int]], answers: Sequence[str]
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Rows of ``ids`` and the log-probabilities of each answer after them, float64 (B, A)."""
     import torch
 
-    found = np.empty((len(prompts), len(answers)))
-    ids = engine.frame.prompts(prompts)
     tokens = engine.frame.data(answers)
     longest = max(map(len, tokens))
     asked = torch.tensor([row + [0] * (longest - len(row)) for row in tokens])  # (A, T)
@@ -37,8 +103,7 @@ def answer_log_probs(engine: TransformersEngine, prompts: Sequence[str], answers
     for rows in equal_length_batches([len(row) for row in ids], engine.config.batch_size):
         logits = _logits(engine.model, [ids[row] for row in rows], asked)
         chosen = logits.log_softmax(-1).gather(-1, asked.expand(len(rows), -1, -1)[..., None])[..., 0]
-        found[rows] = (chosen.double() * counts).sum(-1).numpy()
-    return found
+        yield rows, (chosen.double() * counts).sum(-1).numpy()
 
 
 def _logits(model, ids: list[list[int]], asked: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import pytest
 from lettingo_features.alignment import dpo
 from lettingo_features.alignment.dpo import train_dpo
 from lettingo_features.alignment.model_card import Provenance, trained_on, write_gate_result
-from lettingo_features.alignment.selection import Judge, SelectionConfig
+from lettingo_features.alignment.selection import Scorer, SelectionConfig
 from lettingo_features.alignment.training_config import DpoTraining
 from lettingo_features.alignment.training_run import Trained
 from lettingo_features.errors import ConfigError, ModelError
@@ -39,10 +39,10 @@ def files(tmp_path_factory) -> Path:
     return directory
 
 
-def train(files: Path, out: Path, fields: dict | None = None, judge: Judge | None = None, **config) -> Trained:
+def train(files: Path, out: Path, fields: dict | None = None, scorer: Scorer | None = None, **config) -> Trained:
     told = DpoTraining(dpo=FAST | (fields or {}), kl_prompts=8, **config)
     held_out = files / "held_out.jsonl"
-    return train_dpo(files / "pairs.jsonl", told, embedded_model(), out, files / "cache", PROVENANCE, held_out, judge)
+    return train_dpo(files / "pairs.jsonl", told, embedded_model(), out, files / "cache", PROVENANCE, held_out, scorer)
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +112,9 @@ def test_the_best_point_is_kept_as_a_training_that_ended_there(files, tmp_path, 
         words = float(np.mean([len(text.split()) for text in texts]))
         return [0.0, 0.1, 0.7, 0.3, 0.2, 0.4][len(seen) - 1], words
 
-    judge = Judge(score, "by hand")
+    scorer = Scorer(score, "by hand")
     told = {"lora": lora, "selection": SelectionConfig(points=5, length_ratio=9.0)}
-    kept = train(files, tmp_path / "kept", {"save_steps": 0.2}, judge=judge, **told)
+    kept = train(files, tmp_path / "kept", {"save_steps": 0.2}, scorer=scorer, **told)
     assert kept.steps == 2 and kept.revision == seen[2]
     assert len(set(seen[1:])) == 5 and seen[0] == model_hash(str(embedded_model()))
     points = json.loads((tmp_path / "kept" / "points.json").read_text())
@@ -123,11 +123,11 @@ def test_the_best_point_is_kept_as_a_training_that_ended_there(files, tmp_path, 
     assert not (tmp_path / "kept" / "checkpoints").exists()
 
 
-def test_a_selection_needs_a_judge_and_a_judge_a_selection(files, tmp_path):
-    with pytest.raises(ConfigError, match="both 'selection' and a judge"):
+def test_a_selection_needs_a_scorer_and_a_scorer_a_selection(files, tmp_path):
+    with pytest.raises(ConfigError, match="both 'selection' and a scorer"):
         train(files, tmp_path / "a", selection=SelectionConfig())
-    with pytest.raises(ConfigError, match="both 'selection' and a judge"):
-        train(files, tmp_path / "b", judge=Judge(lambda model: (0.0, 1.0), "x"))
+    with pytest.raises(ConfigError, match="both 'selection' and a scorer"):
+        train(files, tmp_path / "b", scorer=Scorer(lambda model: (0.0, 1.0), "x"))
 
 
 def test_the_model_is_whole_and_its_prompt_is_the_base_s(full):

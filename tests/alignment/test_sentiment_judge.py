@@ -16,7 +16,7 @@ from lettingo_features.alignment.tables import REWARDS
 from lettingo_features.errors import ConfigError, DataError, LeakageError
 from lettingo_features.generation.engine import Completion
 from lettingo_features.generation.ledger import Ledger
-from lettingo_features.generation.likelihood import answer_log_probs
+from lettingo_features.generation.likelihood import AnswerLikelihoods, answer_log_probs
 from lettingo_features.generation.runner import Runner
 from lettingo_features.generation.transformers_engine import TransformersConfig, TransformersEngine
 from lettingo_features.home import Home
@@ -245,7 +245,7 @@ def test_unusable_tables_are_refused(given, error, message):
 def test_an_engine_that_cannot_judge_is_refused():
     with pytest.raises(ConfigError, match="temperature to 0"):
         SentimentJudge(ScriptedEngine(scripted, samples=True), CONFIG)
-    with pytest.raises(ConfigError, match="which scripted cannot give"):
+    with pytest.raises(ConfigError, match="scripted gives the other"):
         SentimentJudge(ScriptedEngine(scripted), CONFIG.model_copy(update={"by": "likelihood"}))
 
 
@@ -277,7 +277,7 @@ def model() -> TransformersEngine:
 
 def test_likelihoods(model):
     config = CONFIG.model_copy(update={"by": "likelihood"})
-    result = SentimentJudge(model, config).score(FOUND, TARGETS, HISTORIES, PAST)
+    result = SentimentJudge(AnswerLikelihoods(model, asked.ANSWERS), config).score(FOUND, TARGETS, HISTORIES, PAST)
     prompt = (
         '{"n":1,"title":"Film d","categories":["Crime"],"sentiment":"liked"}\n{"profile":"Likes war."}\n'
         '{"next":"item","title":"Alien","categories":["Drama"]}'
@@ -292,6 +292,17 @@ def test_likelihoods(model):
     shown = {row.name: row.mean_log_p for row in result.rows}
     assert shown["profile"] == pytest.approx(np.mean(result.rewards["raw"].to_pylist()))
     assert shown["majority"] is None
+
+
+def test_likelihoods_through_the_ledger_are_those_of_the_model_and_read_once(model, tmp_path):
+    home = Home(tmp_path).create()
+    config, engine = CONFIG.model_copy(update={"by": "likelihood"}), AnswerLikelihoods(model, asked.ANSWERS)
+    direct = SentimentJudge(engine, config).score(FOUND, TARGETS, HISTORIES, PAST)
+    runners = [Runner(engine, Ledger(home.ledger_url), home) for _ in range(2)]
+    for runner in runners:
+        kept = SentimentJudge(engine, config, runner).score(FOUND, TARGETS, HISTORIES, PAST)
+        assert kept.rewards.equals(direct.rewards)
+    assert [runner.report.called for runner in runners] == [8, 0]
 
 
 def test_answers_under_the_schema_cannot_be_unparsable(model):

@@ -50,7 +50,8 @@ class FakeOpenAI:
         self, rate: float = 0.0, faults: tuple[str, ...] = FAULTS, seed: int = 0, hang_s: float = 2.0, **answer: Any
     ) -> None:
         self.answer = answer
-        """Fixed parts of every answer: status, headers, text, finish_reason, refusal, usage."""
+        """Fixed parts of every answer: status, headers, text (or a function of the prompt), finish_reason, refusal,
+        usage."""
         self.requests: list[dict[str, Any]] = []
         self.injected: Counter[str] = Counter()
         self.delivered: Counter[str] = Counter()
@@ -109,6 +110,7 @@ class FakeOpenAI:
         """A whole answer, counted."""
         prompt = request["messages"][-1]["content"] if chat else str(request["prompt"])
         text = self.answer.get("text", text_for(prompt, request.get("seed")))
+        text = text(prompt) if callable(text) else text
         usage = self._count(prompt, text or "", fault)
         choice: dict[str, Any] = {"index": 0, "finish_reason": self.answer.get("finish_reason", "stop")}
         if chat:

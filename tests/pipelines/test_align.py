@@ -20,7 +20,7 @@ from lettingo_features.alignment.gate import GateConfig, MinimumEffect, PairedMe
 from lettingo_features.alignment.gate_scores import MATCHED, REWARD
 from lettingo_features.alignment.verdict import Decision
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
-from lettingo_features.generation.model_files import model_hash
+from lettingo_features.generation.model_files import adapter_name, model_hash
 from lettingo_features.home import Home
 from lettingo_features.profiles.local_model import embedded_model
 from lettingo_features.releases import ReleaseRegistry
@@ -116,6 +116,18 @@ def test_a_release_is_registered_with_its_verdict_once(finished, world):
         registry.abandon("v2")
     again = finish(home, world, arguments=("--release", "v2", "--promote"))
     assert (again["state"], again["promoted"]) == ("abandoned", False)  # what a person decided stands
+
+
+def test_a_run_with_lora_registers_its_adapter_by_content(finished, world):
+    home, _ = finished
+    dpo = SMALL["dpo"] | {"lora": {"r": 2, "target_modules": "all-linear"}}
+    finish(home, world, "lora", ("--release", "v9"), dpo=dpo)
+    directory = Home(home).alignment / "lora" / "dpo"
+    with closing(ReleaseRegistry(Home(home).alignment_url)) as registry:
+        release = registry.get("v9")
+    assert release.adapter == adapter_name(str(directory / "adapter"))
+    assert release.settings["adapter"] == {"directory": str(directory / "adapter"), "base": str(embedded_model())}
+    assert release.model == str(directory / "model")
 
 
 def test_another_configuration_under_the_same_name_is_refused(finished, world):

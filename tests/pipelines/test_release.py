@@ -115,6 +115,21 @@ def test_an_adapter_is_named_by_its_content(home, registry, model, tmp_path):
         run_register(home, registry, "v2", WriterOptions(**told))
 
 
+def test_an_adapter_that_is_merged_stays_with_its_release(home, registry, model, tmp_path):
+    adapter, base = tmp_path / "adapter", tmp_path / "base"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"r": 4}')
+    merged = {"directory": str(adapter), "base": str(base)}
+    writer = WriterOptions(model=str(model))
+    row = run_register(home, registry, "v2", writer, merged=merged)
+    assert (row.adapter, row.settings["adapter"]) == (adapter_name(str(adapter)), merged)
+    assert WriterOptions(**row.writer) == writer  # the merged model writes; the adapter is for a server of its base
+    assert run_register(home, registry, "v2", writer, merged=merged).settings == row.settings
+    (adapter / "adapter_config.json").write_text('{"r": 8}')
+    with pytest.raises(ReleaseError, match="v2 is registered as another generator: adapter differ"):
+        run_register(home, registry, "v2", writer, merged=merged)
+
+
 def test_a_model_that_changed_since_is_refused(home, registry, model):
     row = run_register(home, registry, "v2", WriterOptions(model=str(model)), verdict=PASSED)
     (model / "model.safetensors").write_bytes(b"trained on")
