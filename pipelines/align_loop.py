@@ -163,8 +163,8 @@ def run_train(run: AlignmentRun) -> None:
         cache = run.home.cache / "reference"
         training = config.dpo.model_copy(update=told | ({} if len(held_back(run)) else {"selection": None}))
         with point_scorer(run) as scorer:
-            told_of = {"scorer": scorer} if training.selection else {}
-            dpo = train_dpo(pairs, training, run.base, run.path("dpo"), cache, provenance, **told_of)
+            chosen = scorer if training.selection else None
+            dpo = train_dpo(pairs, training, run.base, run.path("dpo"), cache, provenance, scorer=chosen)
         if is_due:
             run.say(", ".join(f"{name} {value:.4g}" for name, value in dpo.metrics.items()))
     if config.sft is not None:

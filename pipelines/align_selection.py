@@ -31,7 +31,7 @@ def held_back(run: AlignmentRun) -> pa.Array:
 
 @contextmanager
 def point_scorer(run: AlignmentRun) -> Iterator[Scorer]:
-    """The run's judge, guards included, on one text at temperature 0 of each held-back user; opened when first asked."""
+    """The run's judge, guards included, on one text at temperature 0 of each held-back user; opened at first use."""
     users = held_back(run)
     with ExitStack() as opened:
 

@@ -17,7 +17,7 @@ from lettingo_features.alignment.base_model import BaseModel, load_base
 from lettingo_features.alignment.divergence import kl_divergence
 from lettingo_features.alignment.model_card import Provenance
 from lettingo_features.alignment.reference_scores import ReferenceScores
-from lettingo_features.alignment.selection import Scorer, Point, best_point
+from lettingo_features.alignment.selection import Point, Scorer, best_point
 from lettingo_features.alignment.training_config import DpoTraining
 from lettingo_features.alignment.training_data import Tokens, read_pairs
 from lettingo_features.alignment.training_run import Trained, TrainingRun, batch_size, training_key

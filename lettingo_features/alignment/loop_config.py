@@ -50,8 +50,8 @@ class LoopConfig(Config):
     pairs: PairConfig = PairConfig(noise_factor=0.5, length_ratio=1.25)
     "Which comparisons teach; of closely matched lengths, since a small model learns length first."
     held_back: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the explored users with rewards of whom no pair is made: their texts select the point of the training (`selection`).
-    With 0 the training's end is kept."""
+    """Share of the explored users with rewards of whom no pair is made: their texts select the point of the training
+    that is kept (`selection`). With 0 it is the end."""
     shuffle_labels: bool = False
     "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
     dpo: DpoTraining = DpoTraining(dpo={"num_train_epochs": 1, "learning_rate": 3e-5}, selection=SelectionConfig())
