@@ -155,7 +155,7 @@ def _prompt(options: WriterOptions):
     directory = options.model or str(embedded_model())
     local = options.engine != "openai" or options.model is None
     trained_on_rows = local and instruction_for(directory) == ""
-    if options.prompt == "rows-1" or (options.prompt == "auto" and trained_on_rows):
+    if options.prompt == "rows-2" or (options.prompt == "auto" and trained_on_rows):
         if options.text_style != "free":
             raise ConfigError("--text-style belongs to LettinGo's prompts: add --prompt lettingo-1, or leave it out.")
         return RowsPrompt("" if trained_on_rows else INSTRUCTION)
@@ -234,7 +234,7 @@ _OPTIONS = (
     click.option("--model", help="Directory or id, or the name that a server serves; left out: the embedded model."),
     click.option(
         "--prompt",
-        type=click.Choice(["auto", "rows-1", "lettingo-1", "lettingo-claims-1"]),
+        type=click.Choice(["auto", "rows-2", "lettingo-1", "lettingo-claims-1"]),
         default="auto",
         help="auto: what the model was trained on, else LettinGo's free text; claims: JSON that names its evidence.",
     ),

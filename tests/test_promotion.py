@@ -19,7 +19,7 @@ from lettingo_features.release_records import Plan
 from lettingo_features.releases import ReleaseRegistry
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-MODEL = {"model": "m", "revision": "r", "prompt": "rows-1", "settings": {"encoder": "e"}}
+MODEL = {"model": "m", "revision": "r", "prompt": "rows-2", "settings": {"encoder": "e"}}
 PASSED = {"decision": "promote", "reasons": []}
 STEPS = ("backfill", "live", "declare", "online")
 POINTS = [  # of a promotion, in order

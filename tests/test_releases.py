@@ -20,7 +20,7 @@ __all__ = ["database_url", "postgres_database", "postgres_url"]
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PASSED = {"decision": "promote", "reasons": ["nDCG@10 is 0.02 higher"]}
-MODEL = {"model": "models/a", "revision": "a" * 64, "prompt": "rows-1", "settings": {"encoder": "e"}}
+MODEL = {"model": "models/a", "revision": "a" * 64, "prompt": "rows-2", "settings": {"encoder": "e"}}
 WRITER = {"base_url": "http://a"}
 
 

@@ -163,6 +163,7 @@ def random_summary(rng: random.Random, names: Names) -> Summary:
         "loved_titles": loved,
         "disliked_titles": disliked,
         "newest": [_newest(rng, pool, titles, loved, disliked, rated) for _ in range(min(n, 2))],
+        "years": _years(rng),
         "tone": tone,
     }
 
@@ -187,6 +188,15 @@ def _lowest(rng: random.Random, pool: list[str], top: list[dict[str, Any]]) -> d
     return {"name": rng.choice(others), "n": k, "liked": 0, "disliked": k}
 
 
+def _years(rng: random.Random) -> list[int]:
+    """Half of the catalogues have years; two of a user lie near each other more often than not."""
+    if rng.random() < 0.5:
+        return []
+    first = rng.randint(1800, 2099)
+    second = first + rng.choice((-1, 1)) * rng.randint(1, 3) if rng.random() < 0.6 else rng.randint(1800, 2099)
+    return [first] if second == first or not 1800 <= second <= 2099 or rng.random() < 0.2 else [first, second]
+
+
 def _newest(
     rng: random.Random, pool: list[str], titles: list[str], loved: list[str], disliked: list[str], rated: bool
 ) -> dict[str, str]:
@@ -202,6 +212,7 @@ def simplified(summary: Summary) -> Summary:
     """Return the summary without titles and history, with two categories at most: copying is learned on these first."""
     return summary | {
         "top_categories": summary["top_categories"][:2], "loved_titles": [], "disliked_titles": [], "newest": [],
+        "years": [],
     }  # fmt: skip
 
 

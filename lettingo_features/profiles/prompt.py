@@ -2,7 +2,7 @@
 
 The rows are short and in a fixed order: a few newest interactions, then counts, the strongest category and the wanted
 style last. A small model copies from a fixed distance far more easily than from anywhere. An
-example, 70 tokens of the shipped tokenizer::
+example, 80 tokens of the shipped tokenizer::
 
     history:
     - "Glass River" Thriller, liked
@@ -11,6 +11,7 @@ example, 70 tokens of the shipped tokenizer::
     days: 118
     mean: 3.7
     tone: balanced
+    years: 2013, 1994
     loved: "The Silent Harbour" "Glass River"
     disliked: "Night of the Crow"
     low: Horror
@@ -33,8 +34,9 @@ from typing import Any
 from lettingo_features.generation.engine import content_id
 from lettingo_features.generation.untrusted import clean
 from lettingo_features.profiles.generator import ProfileRequest
+from lettingo_features.profiles.summary import YEAR_AT_END
 
-PROMPT_VERSION = "rows-1"
+PROMPT_VERSION = "rows-2"
 """Part of a generator's identity: raise it with any change to the text that this module makes."""
 
 NEWEST_ROWS = 2
@@ -43,6 +45,8 @@ CATEGORIES = 4
 """Strongest categories listed, the first included."""
 LOVED_TITLES, DISLIKED_TITLES = 2, 1
 """Titles listed of each kind."""
+YEARS = 2
+"""Years listed. Titles lose theirs: counted over the window they say more, and cost fewer tokens."""
 TITLE_CHARS, CATEGORY_CHARS = 40, 32
 """Caps, in characters, cut at a word where one ends in the last third."""
 INSTRUCTION = (
@@ -58,7 +62,7 @@ _CACHED_NAMES = 65_536  # titles and category names recur over users
 _CACHED_CHARS = 512  # of raw text, the cache's key: one that is longer is junk, and not kept
 
 _DELIMITERS = str.maketrans({'"': "'", "“": "'", "”": "'", "=": "-", "<": "(", ">": ")", "|": "/"})
-_YEAR = re.compile(r"\s*\((?:18|19|20)\d\d\)$")
+_YEAR = re.compile(YEAR_AT_END)
 
 
 def field(text: str, max_chars: int) -> str:
@@ -153,7 +157,8 @@ def _counts(summary: Mapping[str, Any]) -> list[str]:
     rows = [f"n: {summary['n_interactions']}", f"days: {round(summary['span_days'] or 0)}"]
     if summary["mean_rating"] is not None:
         rows.append(f"mean: {summary['mean_rating']:.1f}")
-    return [*rows, f"tone: {summary['tone']}"]
+    rows.append(f"tone: {summary['tone']}")
+    return [*rows, f"years: {', '.join(map(str, summary['years'][:YEARS]))}"] if summary["years"] else rows
 
 
 def _titles(summary: Mapping[str, Any]) -> list[str]:

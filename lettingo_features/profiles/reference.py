@@ -16,6 +16,7 @@ from lettingo_features.profiles.prompt import (
     DISLIKED_TITLES,
     LOVED_TITLES,
     TITLE_CHARS,
+    YEARS,
     field,
 )
 
@@ -44,6 +45,7 @@ LATELY = {
     "neutral": ("Most recently tried {x}.", "The latest pick was {x}."),
     "engaged": ("Most recently tried {x}.", "The latest pick was {x}."),
 }
+OF_YEARS = ("Mostly from {y}.", "Many picks are from {y}.", "Likes what came out in {y}.", "Favours {y}.")
 TONE = {
     "generous": ("Rates generously.", "Easy to please.", "Hands out high marks."),
     "balanced": ("Rates evenly.", "Weighs praise and criticism.", "A balanced judge."),
@@ -55,12 +57,14 @@ NO_LEAD = ("No category stands out yet", "The history shows no clear category", 
 
 BRIEF = ("Mostly {t}", "Into {t}", "Favours {t}", "Above all {t}", "Picks {t}", "Follows {t}")
 BRIEF_LOW = ("; avoids {l}", ", but not {l}", "; dislikes {l}", "; little interest in {l}")
+BRIEF_YEARS = (", mostly from {y}", ", above all from {y}", "; years {y}")
 BRIEF_TONE = {"generous": "; easy to please", "balanced": "; fair", "critical": "; hard to please", "unrated": ""}
 
 BULLET_TOP = ("main interest:", "favourite:", "mostly:", "top category:", "leads:")
 BULLET_ALSO = ("also:", "then:", "second:", "further:")
 BULLET_LOW = ("avoids:", "dislikes:", "weak spot:", "low marks:")
 BULLET_LOVED = ("loved:", "high points:", "best liked:")
+BULLET_YEARS = ("years:", "mostly from:", "from:")
 BULLET_TONE = {
     "generous": "rates generously", "balanced": "rates evenly", "critical": "rates strictly", "unrated": "no ratings",
 }  # fmt: skip
@@ -77,6 +81,7 @@ MEAN = (
     "The mean rating is {mean} ({tone}).",
     "Ratings average {mean}; the tone is {tone}.",
 )
+PEAK_YEARS = ("Most picks date from {y}.", "Strongest years: {y}.", "The years {y} stand out.")
 WEAKEST = ("Weakest category: {l}.", "The lowest ratings go to {l}.", "Underperforms with {l}.")
 
 
@@ -87,7 +92,7 @@ def write(summary: Mapping[str, Any], style: str, rng: random.Random) -> str:
 
 
 def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What the prompt shows, cleaned and cut as there: t, others, l, loved, disliked, x, tone and the numbers."""
+    """What the prompt shows, cleaned and cut as there: t, others, l, years, loved, disliked, x, tone, the numbers."""
     top = [(field(c["name"], CATEGORY_CHARS), c["n"]) for c in summary["top_categories"][:CATEGORIES]]
     low, newest = summary["lowest_category"], summary["newest"][:1]
     return {
@@ -95,6 +100,7 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
         "tn": top[0][1] if top else None,
         "others": top[1:],
         "l": field(low["name"], CATEGORY_CHARS) if low else None,
+        "years": [str(year) for year in summary["years"][:YEARS]],
         "loved": _quoted(summary["loved_titles"][:LOVED_TITLES]),
         "disliked": _quoted(summary["disliked_titles"][:DISLIKED_TITLES]),
         "x": next(iter(_quoted([row["title"] for row in newest])), None),
@@ -130,6 +136,8 @@ def _second(facts: Mapping[str, Any], rng: random.Random, chance: float) -> str:
 
 def _narrative(facts: Mapping[str, Any], rng: random.Random) -> str:
     extra = []
+    if facts["years"] and rng.random() < 0.35:
+        extra.append(rng.choice(OF_YEARS).format(y=" and ".join(_some(facts["years"], rng))))
     if facts["loved"] and rng.random() < 0.6:
         extra.append(rng.choice(LOVED).format(v=" and ".join(_some(facts["loved"], rng))))
     if facts["l"] and rng.random() < 0.75:
@@ -145,14 +153,16 @@ def _narrative(facts: Mapping[str, Any], rng: random.Random) -> str:
     return " ".join([_lead(facts, rng) + ".", *extra[:3]])
 
 
-def _some(titles: list[str], rng: random.Random) -> list[str]:
-    return titles if rng.random() < 0.4 else [rng.choice(titles)]
+def _some(names: list[str], rng: random.Random) -> list[str]:
+    return names if rng.random() < 0.4 else [rng.choice(names)]
 
 
 def _brief(facts: Mapping[str, Any], rng: random.Random) -> str:
     if facts["t"] is None:
         return rng.choice(NO_LEAD) + BRIEF_TONE[facts["tone"]] + "."
     text = rng.choice(BRIEF).format(t=facts["t"]) + _second(facts, rng, 0.7)
+    if facts["years"] and rng.random() < 0.3:
+        text += rng.choice(BRIEF_YEARS).format(y=" and ".join(_some(facts["years"], rng)))
     if facts["l"] and rng.random() < 0.7:
         text += rng.choice(BRIEF_LOW).format(l=facts["l"])
     elif rng.random() < 0.4:
@@ -169,6 +179,8 @@ def _bullets(facts: Mapping[str, Any], rng: random.Random) -> str:
         rows.append(f"{rng.choice(BULLET_LOW)} {facts['l']}")
     if facts["loved"] and rng.random() < 0.5:
         rows.append(f"{rng.choice(BULLET_LOVED)} {', '.join(_some(facts['loved'], rng))}")
+    if facts["years"] and rng.random() < 0.35:
+        rows.append(f"{rng.choice(BULLET_YEARS)} {', '.join(_some(facts['years'], rng))}")
     if rng.random() < 0.4:
         rows.append(BULLET_TONE[facts["tone"]])
     return "\n".join(f"- {row}" for row in rows)
@@ -185,6 +197,8 @@ def _analyst(facts: Mapping[str, Any], rng: random.Random) -> str:
     extra = []
     if facts["mean"] and rng.random() < 0.7:
         extra.append(rng.choice(MEAN).format(**facts))
+    if facts["years"] and rng.random() < 0.35:
+        extra.append(rng.choice(PEAK_YEARS).format(y=" and ".join(_some(facts["years"], rng))))
     if facts["l"] and rng.random() < 0.75:
         extra.append(rng.choice(WEAKEST).format(l=facts["l"]))
     return " ".join([text + ".", *extra])

@@ -8,7 +8,7 @@ the statistical baseline see exactly the same facts. An example, as ``summaries`
      "lowest_category": {"name": "Horror", "n": 3, "liked": 0, "disliked": 3},
      "loved_titles": ["The Silent Harbour", ...], "disliked_titles": ["Night of the Crow"],
      "newest": [{"title": "Glass River", "category": "Thriller", "sentiment": "liked"}, ...],
-     "tone": "generous"}
+     "years": [2013, 1994], "tone": "generous"}
 
 Titles and category names are raw catalogue text: clean them (``generation.untrusted``) before they meet a prompt.
 """
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SENTIMENTS = ("liked", "neutral", "disliked", "engaged")
 TONES = ("generous", "balanced", "critical", "unrated")
 RATING_SCALES = (1.0, 5.0, 10.0, 100.0)
+YEAR_AT_END = r"\s*\(((?:18|19|20)\d\d)\)$"
+"""A year that ends a title, as films and books have them: read by DuckDB's RE2 and by Python's re."""
 
 CATEGORY_COUNT = pa.struct(
     [
@@ -60,6 +62,7 @@ SUMMARY = pa.schema(
         pa.field("loved_titles", c.STRINGS),  # liked, highest rating first, then newest
         pa.field("disliked_titles", c.STRINGS),  # lowest rating first, then newest
         pa.field("newest", pa.list_(NEWEST)),  # newest first
+        pa.field("years", pa.list_(pa.int64())),  # of titles that end with one, "Heat (1995)": strongest first
         pa.field("tone", pa.string()),  # one of TONES
     ]
 )
@@ -76,6 +79,8 @@ class SummaryConfig(Config):
     """Strongest categories listed; the synthetic world gives a user at most four interests."""
     n_titles: int = Field(default=3, ge=0)
     """Loved and disliked titles listed, each."""
+    n_years: int = Field(default=2, ge=0)
+    """Years of titles listed."""
     liked_from: float = 0.8
     """Share of rating_max from which a rating is a like: 4 of 5 (LettinGo publishes no mapping)."""
     disliked_below: float = 0.6
@@ -105,7 +110,8 @@ def summarise(
     Categories are ordered by ``n + liked - disliked``, ties by ``liked - disliked``, then by name: presence counts
     once, a like doubles it and a dislike takes it back, so what a user often met and disliked does not pass for an
     interest. An item counts once in each of its categories. ``lowest_category`` is the most disliked of the categories
-    met at least twice and disliked more often than not; the first of ``top_categories`` never qualifies.
+    met at least twice and disliked more often than not; the first of ``top_categories`` never qualifies. ``years`` are
+    ordered as categories are, ties by the later year; one that was disliked as often as met is none of them.
 
     Parameters
     ----------
@@ -173,6 +179,15 @@ def _query(items_sql: str, config: SummaryConfig) -> str:
             list({{name: name, n: n, liked: liked, disliked: disliked}}
                 ORDER BY n + liked - disliked DESC, liked - disliked DESC, name) AS names
         FROM counted GROUP BY cutoff, user_id
+    ), dated AS (
+        SELECT cutoff, user_id, year, count(*) AS n,
+            count(*) FILTER (sentiment = 'liked') - count(*) FILTER (sentiment = 'disliked') AS balance
+        FROM (SELECT cutoff, user_id, sentiment, try_cast(regexp_extract(title, '{YEAR_AT_END}', 1) AS BIGINT) AS year
+            FROM seen)
+        WHERE year IS NOT NULL GROUP BY cutoff, user_id, year
+    ), strongest AS (
+        SELECT cutoff, user_id, list(year ORDER BY n + balance DESC, balance DESC, year DESC) AS years
+        FROM dated WHERE n + balance > 0 GROUP BY cutoff, user_id
     ), users AS (
         SELECT cutoff, user_id, count(*) AS n_interactions, avg(rating) AS mean_rating,
             (epoch_us(max(event_timestamp)) - epoch_us(min(event_timestamp))) / 86400e6 AS span_days,
@@ -193,10 +208,11 @@ def _query(items_sql: str, config: SummaryConfig) -> str:
         coalesce(loved[1:{config.n_titles}], []) AS loved_titles,
         coalesce(disliked[1:{config.n_titles}], []) AS disliked_titles,
         newest[1:{config.n_newest}] AS newest,
+        coalesce(years[1:{config.n_years}], []) AS years,
         CASE WHEN n_rated = 0 THEN 'unrated'
             WHEN liked_share >= {config.generous_from} THEN 'generous'
             WHEN disliked_share >= {config.critical_from} THEN 'critical'
             ELSE 'balanced' END AS tone
-    FROM users LEFT JOIN ranked USING (cutoff, user_id)
+    FROM users LEFT JOIN ranked USING (cutoff, user_id) LEFT JOIN strongest USING (cutoff, user_id)
     ORDER BY cutoff, user_id
     """

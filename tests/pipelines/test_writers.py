@@ -17,7 +17,7 @@ CASES = [  # options                                                    prompt  
     ({"prompt": "lettingo-1"}, LettinGoPrompt, False, 512),  # 1  unless told otherwise
     (SERVED, LettinGoPrompt, False, 512),  # 2  a server's model gets the broad prompt
     (SERVED | {"prompt": "lettingo-claims-1"}, LettinGoPrompt, True, 512),  # 3
-    (SERVED | {"prompt": "rows-1", "max_new_tokens": 7}, RowsPrompt, False, 7),  # 4
+    (SERVED | {"prompt": "rows-2", "max_new_tokens": 7}, RowsPrompt, False, 7),  # 4
 ]
 
 
@@ -69,5 +69,5 @@ def test_identity_tells_prompts_and_models_apart_but_not_servers(tmp_path):
 
     base = identity()
     assert identity(base_url="http://127.0.0.1:9/v1", concurrency=2, price_in=3.0) == base
-    others = [{"model": "b"}, {"prompt": "rows-1"}, {"text_style": "brief"}, {"temperature": 1.0}, {"revision": "2"}]
+    others = [{"model": "b"}, {"prompt": "rows-2"}, {"text_style": "brief"}, {"temperature": 1.0}, {"revision": "2"}]
     assert len({base, *(identity(**other) for other in others)}) == 6

@@ -23,6 +23,7 @@ SUMMARY = {
         {"title": "Night of the Crow", "category": "Horror", "sentiment": "disliked"},
         {"title": "Older", "category": "Drama", "sentiment": "neutral"},
     ],
+    "years": [2013, 1994, 1990],
     "tone": "balanced",
 }
 GOLDEN = """\
@@ -33,6 +34,7 @@ n: 24
 days: 118
 mean: 3.7
 tone: balanced
+years: 2013, 1994
 loved: "The Silent Harbour" "Glass River"
 disliked: "Night of the Crow"
 low: Horror
@@ -42,7 +44,7 @@ style: narrative"""
 
 
 def test_golden() -> None:
-    assert (PROMPT_VERSION, render(SUMMARY, "narrative")) == ("rows-1", GOLDEN)  # another text needs another version
+    assert (PROMPT_VERSION, render(SUMMARY, "narrative")) == ("rows-2", GOLDEN)  # another text needs another version
 
 
 def test_unknowns_leave_no_row() -> None:
@@ -55,6 +57,7 @@ def test_unknowns_leave_no_row() -> None:
         "loved_titles": [],
         "disliked_titles": [""],
         "newest": [{"title": "", "category": "", "sentiment": "engaged"}],
+        "years": [],
         "tone": "unrated",
     }
     assert render(unknown, "brief") == "history:\n- engaged\nn: 1\ndays: 0\ntone: unrated\nstyle: brief"
@@ -88,6 +91,7 @@ def test_data_never_makes_a_row() -> None:
         "days:",
         "mean:",
         "tone:",
+        "years:",
         "loved:",
         "disliked:",
         "low:",
@@ -99,8 +103,8 @@ def test_data_never_makes_a_row() -> None:
 
 BUDGETS = [  # budget in words, history rows left, rows trimmed
     (99, 2, 0),  # 0  all fits
-    (34, 1, 1),  # 1  the older row goes first
-    (33, 0, 2),  # 2  then the newer
+    (37, 1, 1),  # 1  the older row goes first
+    (36, 0, 2),  # 2  then the newer
     (5, None, 2),  # 3  never fits: the caller falls back
 ]
 

@@ -87,6 +87,7 @@ def test_every_figure_of_one_user():
             {"title": "Tensest", "category": "Thriller", "sentiment": "liked"},
             {"title": "", "category": "", "sentiment": "engaged"},
         ],
+        "years": [],
         "tone": "critical",
     }
 
@@ -194,6 +195,27 @@ def test_an_item_with_two_versions_counts_once_by_its_newest():
     ((_, facts),) = summaries(summarise(connection, "items", SummaryConfig(rating_max=5)).read_all())
     assert facts["newest"] == [{"title": "A new title", "category": "New", "sentiment": "liked"}]
     assert facts["n_interactions"] == 1
+
+
+YEARS = [  # titles with their ratings, newest first -> years
+    ([("Heat (1995)", 5), ("Se7en (1995)", 5), ("Ran (1985)", 5)], [1995, 1985]),
+    ([("Old (1901)", 5), ("New (2013)", 5)], [2013, 1901]),  # of equals the later
+    ([("Liked (1980)", 5), ("Met (1990)", 3), ("Met too (1990)", 3)], [1980, 1990]),  # 1 + 1 and 2: balance decides
+    ([("Disliked (1980)", 1), ("Met (1990)", 3)], [1990]),  # 1 - 1 is no preference
+    ([("1984", 5), ("(2001) A", 5), ("Model (3000)", 5), ("Size (12)", 5)], []),  # only at the end, only a year
+    ([("A (1990) ", 5)], []),
+    ([("A (1990)", 5), ("B (1991)", 5), ("C (1992)", 5)], [1992, 1991]),
+]
+
+
+@pytest.mark.parametrize(("rated", "expected"), YEARS)
+def test_years(rated, expected):
+    items = pa.table({"item_id": [f"i{n}" for n in range(len(rated))], "title": [title for title, _ in rated]})
+    rows = [("u", f"i{n}", n + 1, float(rating)) for n, (_, rating) in enumerate(rated)]
+    ((_, facts),) = summaries(
+        summarise(make_connection(rows, items), "items", SummaryConfig(rating_max=5.0)).read_all()
+    )
+    assert facts["years"] == expected
 
 
 def test_schema_and_order_over_users_and_batches():
