@@ -11,7 +11,7 @@ call again, and the other way round.
   NOTE: Ray retries without end, so a block that kills every actor (out of memory) keeps the run from ending.
 
 NOTE: the actors live for one `RayEngine.generate` and load the model each time, so ask for much at once
-(``RunnerConfig.claim_size``): docs/scale.md has the formula.
+(``RunnerConfig.claim_size``, with a ``claim_share`` of 1): docs/scale.md has the formula.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class RayEngine(LocalEngine):
     ::
 
         engine = RayEngine(VllmConfig(model="path/to/model"), RayConfig(workers=64, address="auto", gpus_per_worker=1))
-        runner = Runner(engine, Ledger("postgresql://..."), home, RunnerConfig(claim_size=500_000))
+        runner = Runner(engine, Ledger("postgresql://..."), home, RunnerConfig(claim_size=500_000, claim_share=1))
 
     Every node needs this package and ``config.model`` under the same path.
 

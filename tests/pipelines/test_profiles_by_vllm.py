@@ -12,6 +12,7 @@ from tests.pipelines.small_home import USERS, finish, small_home, start_generate
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1500),  # three runs, one of which loads vLLM; minutes each on a busy machine
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed here: run 'make test-vllm'"),
 ]
 VLLM = ("--engine", "vllm", "--dtype", "float32")

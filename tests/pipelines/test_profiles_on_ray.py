@@ -10,7 +10,7 @@ import pytest
 from tests.generation import ray_actors
 from tests.pipelines.small_home import USERS, finish, small_home, start_generate, texts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]  # three runs; minutes each on a busy machine
 
 
 def test_a_killed_actor_loses_nothing_and_the_texts_are_those_of_one_machine(tmp_path):
