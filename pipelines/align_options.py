@@ -61,7 +61,8 @@ _OPTIONS = (
         "--candidates",
         multiple=True,
         metavar="NAME=FILE",
-        help="Texts written elsewhere from windows before the reward's cutoff: columns user_id, text. Repeat.",
+        help="Texts written elsewhere from windows before the reward's cutoff: columns user_id, text and, if known, "
+        "window_end. Repeat.",
     ),
 )
 
@@ -179,15 +180,15 @@ def _released_model(home) -> str | None:
     return (champion.writer or {}).get("model") if champion else None
 
 
-def read_candidates(named: tuple[str, ...]) -> list[tuple[str, list[str], list[str]]]:
-    """(generator, user ids, texts) of each ``NAME=FILE``."""
+def read_candidates(named: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """(generator, rows of `imported.read_texts`) of each ``NAME=FILE``."""
     from lettingo_features.errors import ConfigError
-    from lettingo_features.profiles.imported import read_profiles
+    from lettingo_features.profiles.imported import read_texts
 
     read = []
     for each in named:
         name, sign, file = each.partition("=")
         if not (name and sign and file):
             raise ConfigError(f"--candidates {each} is no NAME=FILE.")
-        read.append((name, *read_profiles(file, "user_id", "text")))
+        read.append((name, read_texts(file, "user_id", "text", end_column="window_end")))
     return read

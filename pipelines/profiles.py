@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
 from datetime import datetime
 
 import click
@@ -136,9 +137,10 @@ def _build(
         planned = _estimate(home, config, cutoffs, writer)
         show(as_json, planned.model_dump(mode="json"), planned.to_text())
         return
-    report = run_profiles(
-        home, config, cutoffs, make_encoder(home, encoder, precision), writer=writer, backfill=is_backfill
-    )
+    with redirect_stdout(sys.stderr):  # engines talk while they work; standard output is the report
+        report = run_profiles(
+            home, config, cutoffs, make_encoder(home, encoder, precision), writer=writer, backfill=is_backfill
+        )
     show(as_json, report.to_json(), report.to_text())
     if report.build.users_pending:
         sys.exit(1)
@@ -150,13 +152,13 @@ def _estimate(home, config, cutoffs, writer):
     from lettingo_features.profiles.build import ProfileBuild
     from lettingo_features.profiles.estimate import EstimateConfig, estimate
 
-    writers = make_writers(home, config.release, writer)
+    writers = make_writers(home, config.release, writer, calls=False)
     try:
-        if writers.runner is None:
+        if writers.engine is None:
             raise ConfigError(f"No language model writes release {config.release}: there is nothing to cost.")
         build = ProfileBuild(home, config, writers.cold, writers.warm, encoder=None)
         speed = EstimateConfig(tokens_per_second=_known_speed(home, writers.engine.identity))
-        return estimate(build, writers.warm, cutoffs, Ledger(ledger_url(home, writer)), speed)
+        return estimate(build, writers.warm, cutoffs, Ledger.existing(ledger_url(home, writer)), speed)
     finally:
         writers.close()
 

@@ -57,7 +57,8 @@ class WriterOptions:
 
 @dataclass(slots=True)
 class Writers:
-    """The two generators of a build and what their calls cost; ``runner`` is None where no language model writes."""
+    """The two generators of a build and what their calls cost; ``runner`` is None where none are made, ``engine`` where
+    no language model writes."""
 
     cold: Generator
     warm: Generator
@@ -73,8 +74,11 @@ class Writers:
             self.engine.close()
 
 
-def make_writers(home, release: str, options: WriterOptions) -> Writers:
-    """Statistical for both in v0; else statistical for the cold and a language model for the warm users."""
+def make_writers(home, release: str, options: WriterOptions, *, calls: bool = True) -> Writers:
+    """Statistical for both in v0; else statistical for the cold and a language model for the warm users.
+
+    Without ``calls`` no ledger is opened: for who only counts prompts and tokens.
+    """
     from lettingo_features.profiles.statistical import StatisticalGenerator
 
     statistical = StatisticalGenerator()
@@ -89,9 +93,10 @@ def make_writers(home, release: str, options: WriterOptions) -> Writers:
     prompt = _prompt(options)
     default_tokens = ROWS_TOKENS if isinstance(prompt, RowsPrompt) else LETTINGO_TOKENS
     engine = make_engine(options, prompt.instruction, prompt.json_schema, default_tokens)
-    config = RunnerConfig(budget_usd=options.budget, claim_size=calls_at_once(options))
-    runner = Runner(engine, Ledger(ledger_url(home, options)), home, config)
-    name = EMBEDDED_NAME if options.engine == "transformers" and options.model is None else ""
+    whole = {"claim_share": 1.0} if options.cluster else {}  # a cluster loads its models anew for each claim
+    config = RunnerConfig(budget_usd=options.budget, claim_size=calls_at_once(options), **whole)
+    runner = Runner(engine, Ledger(ledger_url(home, options)), home, config) if calls else None
+    name = EMBEDDED_NAME if options.model is None and options.adapter is None else ""
     warm = LanguageModelGenerator(
         prompt, engine, runner, options.seed, name, _privacy(options), max(4_096, calls_at_once(options))
     )
@@ -200,6 +205,7 @@ def _transformers(options: WriterOptions, told: dict[str, Any]):
 def _vllm(options: WriterOptions, told: dict[str, Any]):
     from lettingo_features.generation.vllm_engine import VllmConfig, VllmEngine
 
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output is the report
     named = {"dtype": options.dtype, "max_model_len": options.max_model_len}
     told |= {name: value for name, value in named.items() if value is not None}
     config = VllmConfig(**told, adapter=options.adapter, tensor_parallel_size=options.tensor_parallel)

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from lettingo_features import columns as c
 from lettingo_features.alignment.tables import CANDIDATES, PROMPTS
 from lettingo_features.config import Config
-from lettingo_features.errors import ConfigError, DataError
+from lettingo_features.errors import ConfigError, DataError, LeakageError
 from lettingo_features.generation.engine import content_id
 from lettingo_features.home import Home
 from lettingo_features.profiles.build import ProfileBuildConfig
@@ -152,6 +152,26 @@ def recorded(
         c.CALL_KEY: pa.array([""] * n),
     }
     return as_candidates(pa.table(columns), asked.cutoff, generator, content_id("recorded", generator))
+
+
+def stated_windows(rows: pa.Table, users: pa.Array, cutoff: datetime, generator: str) -> dict[str, int]:
+    """How many texts of ``users`` state the end of their window, and how many do not.
+
+    ``rows``: user_id and window_end, null where it is not stated.
+
+    Raises
+    ------
+    LeakageError
+        A text was written from a window that ends after ``cutoff``: it may have seen what it is judged on.
+    """
+    ends = rows["window_end"].filter(pc.is_in(rows[c.USER_ID], value_set=users))
+    n_late = pc.sum(pc.greater(ends, pa.scalar(cutoff, ends.type))).as_py() or 0
+    if n_late:
+        raise LeakageError(
+            f"{n_late:,} of {len(ends):,} texts of {generator} were written from windows that end after {cutoff}, from "
+            "when on their users' targets are taken: leave those texts out, and begin a run under another --name."
+        )
+    return {"with_window_end": len(ends) - ends.null_count, "without_window_end": ends.null_count}
 
 
 def _nth_of_user(user: np.ndarray) -> pa.Array:

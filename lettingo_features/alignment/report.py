@@ -75,7 +75,7 @@ def render_align_report(run: RunFiles, command: str, candidate: str, released: s
         curves=[(name, training_panels(log)) for name, log in (("DPO", run.dpo), ("SFT", run.sft)) if log is not None],
         trained=[(method.upper(), list(facts(_short(card)))) for method, card in run.trained.items()],
         changes=changed_texts(run, candidate, released),
-        frame=list(facts(run.run.get("frame") or {})),
+        frame=[*facts(run.run.get("frame") or {}), *facts(run.run.get("elsewhere") or {}, "texts of ")],
         config=json.dumps(run.run.get("config") or {}, indent=2, ensure_ascii=False),
         stages=stage_bars(steps, {}),
         total_seconds=sum(seconds for _, seconds in steps),

@@ -64,6 +64,8 @@ class Database:
         The tables that are wanted.
     timeout_s
         How long to wait for a connection and for another process's lock.
+    create
+        Whether tables that are missing are made, and older ones brought up to date.
 
     Raises
     ------
@@ -73,13 +75,21 @@ class Database:
         As `Schema.error`: the database cannot be reached, or a newer version of this package made it.
     """
 
-    def __init__(self, url: str, schema: Schema, timeout_s: float = 30.0) -> None:
+    def __init__(self, url: str, schema: Schema, timeout_s: float = 30.0, create: bool = True) -> None:
         self._schema = schema
         self._timeout_s = timeout_s
         self._url = _parsed(url, schema.noun)
         self.dialect = self._url.get_backend_name()
         self._engine = self._connectable()
-        self._bring_up_to_date()
+        if create:
+            self._bring_up_to_date()
+
+    def exists(self) -> bool:
+        """Whether the tables were ever made; looking makes nothing."""
+        if self.dialect == "sqlite" and not Path(self._url.database).is_file():
+            return False
+        with self.reading() as connection:
+            return self._revision(connection) is not None
 
     @property
     def name(self) -> str:

@@ -72,6 +72,14 @@ class Ledger:
     def __init__(self, url: str, timeout_s: float = 30.0) -> None:
         self._database = Database(url, SCHEMA, timeout_s)
 
+    @classmethod
+    def existing(cls, url: str, timeout_s: float = 30.0) -> Ledger | None:
+        """The ledger at ``url`` if one was ever made there, for who only looks; None otherwise, and none is made."""
+        database = Database(url, SCHEMA, timeout_s, create=False)
+        found = database.exists()
+        database.close()
+        return cls(url, timeout_s) if found else None
+
     @property
     def name(self) -> str:
         """The URL without its secrets."""

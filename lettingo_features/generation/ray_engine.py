@@ -11,7 +11,7 @@ call again, and the other way round.
   NOTE: Ray retries without end, so a block that kills every actor (out of memory) keeps the run from ending.
 
 NOTE: the actors live for one `RayEngine.generate` and load the model each time, so ask for much at once
-(``RunnerConfig.claim_size``): docs/scale.md has the formula.
+(``RunnerConfig.claim_size``, with a ``claim_share`` of 1): docs/scale.md has the formula.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, fields
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -34,8 +32,7 @@ from pydantic import Field
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError, MissingExtraError, ModelError
 from lettingo_features.generation.engine import Completion, Engine
-from lettingo_features.generation.frame import Frame, load_frame
-from lettingo_features.generation.model_files import adapter_name
+from lettingo_features.generation.local_engine import LocalEngine
 from lettingo_features.generation.transformers_engine import TransformersConfig, TransformersEngine
 
 if TYPE_CHECKING:
@@ -76,50 +73,35 @@ class RayConfig(Config):
     """Megabytes of blocks on their way, in Ray's object store, beside the prompts themselves."""
 
 
-class RayEngine:
+class RayEngine(LocalEngine):
     """Answers as the engine of ``config`` does: same identity, same texts.
 
     ::
 
         engine = RayEngine(VllmConfig(model="path/to/model"), RayConfig(workers=64, address="auto", gpus_per_worker=1))
-        runner = Runner(engine, Ledger("postgresql://..."), home, RunnerConfig(claim_size=500_000))
+        runner = Runner(engine, Ledger("postgresql://..."), home, RunnerConfig(claim_size=500_000, claim_share=1))
 
     Every node needs this package and ``config.model`` under the same path.
 
-    Raises
-    ------
-    MissingExtraError
-        ray is not installed.
-    ConfigError
-        No cluster answers at ``address``.
     """
 
     def __init__(self, config: TransformersConfig | VllmConfig, cluster: RayConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.cluster = cluster
-        self._started = _connect(cluster)
+        self._started: bool | None = None  # whether this engine has started a Ray; None before it is connected
 
-    @property
-    def name(self) -> str:
-        name = Path(self.config.model).name
-        adapter = getattr(self.config, "adapter", None)  # of vLLM
-        return name if adapter is None else f"{name}+{adapter_name(adapter)}"
+    def connect(self) -> None:
+        """Reach the cluster, or start Ray on this machine; the first `generate` does it.
 
-    @cached_property
-    def identity(self) -> str:
-        return self.config.model_identity()
-
-    @property
-    def samples(self) -> bool:
-        return self.config.temperature > 0
-
-    @property
-    def prompt_budget(self) -> int:
-        return self._frame.budget
-
-    def n_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as data; counted in the driver."""
-        return self._frame.n_tokens(texts)
+        Raises
+        ------
+        MissingExtraError
+            ray is not installed.
+        ConfigError
+            No cluster answers at ``address``.
+        """
+        if self._started is None:
+            self._started = _connect(self.cluster)
 
     def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Yield (index into ``prompts``, answer) block by block as they finish, each index once.
@@ -131,9 +113,12 @@ class RayEngine:
         ------
         ModelError
             The engine cannot answer any call, or no actor could load it.
+        MissingExtraError, ConfigError
+            See `connect`.
         """
         if not prompts:
             return
+        self.connect()
         cluster, ended = self.cluster, bytearray(len(prompts))
         asked = blocks(prompts, streams, cluster.block_rows)
         for block in through_actors(asked, Worker, (self.config, cluster.cpus_per_worker), cluster):
@@ -153,16 +138,7 @@ class RayEngine:
             import ray
 
             ray.shutdown()
-            self._started = False
-
-    @cached_property
-    def _frame(self) -> Frame:
-        if isinstance(self.config, TransformersConfig):
-            return load_frame(self.config.model, self.config, extra="train")
-        frame = load_frame(self.config.model, self.config, extra="vllm")
-        if self.config.max_model_len is not None:
-            frame.context = min(frame.context, self.config.max_model_len)
-        return frame
+        self._started = None
 
 
 def blocks(prompts: Sequence[str], streams: Sequence[int], size: int) -> list[pa.Table]:

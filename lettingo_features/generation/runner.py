@@ -6,6 +6,7 @@ the answers meanwhile. Any number of runners, on any number of machines, may be 
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -38,8 +39,13 @@ class RunnerConfig(Config):
     """All calls of this runner may cost so much; None for no limit. It may be passed by one batch at most: batches
     shrink to what is left by the mean cost so far."""
     claim_size: int = Field(default=4096, ge=1)
-    """Calls handed to the engine at once. An engine that sorts by length wants thousands, one that keeps a fixed number
-    of requests open wants many times that number: at the end of each claim it runs empty once."""
+    """Calls handed to the engine at once, at most. An engine that sorts by length wants thousands, one that keeps a
+    fixed number of requests open wants many times that number: at the end of each claim it runs empty once."""
+    claim_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of what is left that one claim takes at most, so that two runners share a small job and end together. 1
+    where a claim costs much and a second runner is rare."""
+    claim_floor: int = Field(default=512, ge=1)
+    """Calls that a claim takes whatever the share: what fills the engine once."""
     flush_s: float = Field(default=5.0, gt=0)
     """Seconds after which answers are written, at the latest; a kill loses what came since."""
     flush_rows: int = Field(default=2048, ge=1)
@@ -163,7 +169,7 @@ class Runner:
         with closing(writer):
             position = 0
             while position < len(free):
-                size = self._affordable()
+                size = self._affordable(len(free) - position)
                 if not size:
                     self._tally.stopped = "budget"
                     return
@@ -176,9 +182,11 @@ class Runner:
                 if mine:
                     self._call(mine, job, writer)
 
-    def _affordable(self) -> int:
-        """Calls of the next batch: as many as what is left of the budget has room for."""
-        budget, size = self.config.budget_usd, self.config.claim_size
+    def _affordable(self, n_left: int) -> int:
+        """Calls of the next claim, of ``n_left`` that may be free: a share of them, and no more than what is left of
+        the budget has room for."""
+        c = self.config
+        budget, size = c.budget_usd, min(c.claim_size, max(c.claim_floor, math.ceil(c.claim_share * n_left)))
         if budget is None:
             return size
         left, mean = budget - self._tally.cost, self._tally.mean_cost

@@ -12,26 +12,28 @@ Three properties that ``model.generate`` does not give:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from lettingo_features.errors import MissingExtraError, ModelError
-from lettingo_features.generation.engine import Completion, EngineConfig, diagnose
+from lettingo_features.generation.engine import Completion, diagnose
 from lettingo_features.generation.frame import Frame, context
 from lettingo_features.generation.grammar import Grammar, accept
+from lettingo_features.generation.local_engine import LocalConfig, LocalEngine
 from lettingo_features.generation.model_files import model_hash
 
 if TYPE_CHECKING:
     import torch
 
 
-class TransformersConfig(EngineConfig):
+class TransformersConfig(LocalConfig):
     """How to load and batch; batches and threads change no text."""
+
+    extra: ClassVar[str] = "train"
 
     batch_size: int = Field(default=128, ge=1)
     """Rows at once. At one million parameters 128 keeps a core busy; beyond it caches spill from the CPU's own."""
@@ -41,11 +43,10 @@ class TransformersConfig(EngineConfig):
     """CPU threads of the whole process; None leaves torch's choice. Two beside a busy process are slower than one."""
 
     def model_identity(self) -> str:
-        """The engine's identity, known without loading the model."""
         return self.identity("transformers", model_hash(self.model), self.dtype)
 
 
-class TransformersEngine:
+class TransformersEngine(LocalEngine):
     """Loads a model once and answers prompts.
 
     ::
@@ -62,7 +63,7 @@ class TransformersEngine:
     """
 
     def __init__(self, config: TransformersConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.tokenizer, self.model = _load(config)
         self.frame = Frame(self.tokenizer, config, context(self.model.config))
         import torch  # after _load, which says what to install where it is missing
@@ -79,27 +80,6 @@ class TransformersEngine:
         if config.json_schema is not None:
             n_logits = self.model.get_output_embeddings().weight.shape[0]
             self._grammar = Grammar(self.tokenizer, n_logits, sorted(self._end_ids), config.json_schema)
-
-    @property
-    def name(self) -> str:
-        return Path(self.config.model).name
-
-    @cached_property
-    def identity(self) -> str:
-        return self.config.model_identity()
-
-    @property
-    def samples(self) -> bool:
-        return self.config.temperature > 0
-
-    @property
-    def prompt_budget(self) -> int:
-        """Tokens that the data of one prompt may take, so that frame and answer fit into the context."""
-        return self.frame.budget
-
-    def n_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as data, without the frame of the chat template."""
-        return self.frame.n_tokens(texts)
 
     def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Answer each prompt, shortest first.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
+from functools import lru_cache, wraps
 
 ELLIPSIS = "..."
 
@@ -38,6 +40,24 @@ _BLANKS = re.compile("[\u115f\u1160\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _LAYERS = 20  # markers in markers that are taken out one by one: bounds the work, and no honest text has so many
 _MARKING = re.compile(rf"[][{_OPENS}{_BARS}{_CLOSES}#`:]")  # no marker is without one of these
 _KEPT_CONTROLS = "\n\t"
+_REMEMBERED = 65_536  # titles and category names recur over users: cleaning each once is most of the speed
+_REMEMBERED_CHARS = 512  # of raw text, the key: one that is longer is junk, and not kept
+
+
+def remembered(make: Callable[..., str]) -> Callable[..., str]:
+    """Decorator of a function of one raw text and hashable settings: what it made of short texts is kept.
+
+    The cache is bounded in entries and in characters, whatever a catalogue holds; it has ``cache_info`` and
+    ``cache_clear`` as `functools.lru_cache` gives them.
+    """
+    kept = lru_cache(maxsize=_REMEMBERED)(make)
+
+    @wraps(make)
+    def of(text: str, *settings: object) -> str:
+        return (kept if len(text) <= _REMEMBERED_CHARS else make)(text, *settings)
+
+    of.cache_info, of.cache_clear = kept.cache_info, kept.cache_clear
+    return of
 
 
 def clean(text: str, max_chars: int = 120) -> str:

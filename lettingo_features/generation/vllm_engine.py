@@ -10,24 +10,26 @@ from __future__ import annotations
 import atexit
 import json
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from itertools import count
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from lettingo_features.errors import ConfigError, MissingExtraError, ModelError
-from lettingo_features.generation.engine import Completion, EngineConfig, diagnose
-from lettingo_features.generation.frame import Frame, load_frame
+from lettingo_features.generation.engine import Completion, diagnose
+from lettingo_features.generation.frame import Frame
+from lettingo_features.generation.local_engine import LocalConfig, LocalEngine
 from lettingo_features.generation.model_files import adapter_name, model_hash
 
 _WAITING = 2  # requests handed to vLLM, in units of those it decodes at once: it never starves, and memory is bounded
 
 
-class VllmConfig(EngineConfig):
+class VllmConfig(LocalConfig):
     """What to load, and how much of the machine to take; all but dtype and adapter change no text but by rounding."""
+
+    extra: ClassVar[str] = "vllm"
 
     adapter: str | None = None
     """Directory of a LoRA adapter as peft writes it, applied to every call."""
@@ -47,74 +49,54 @@ class VllmConfig(EngineConfig):
     enforce_eager: bool = False
     """No compilation and no CUDA graphs: starts faster, decodes slower on a GPU."""
 
+    def model_name(self) -> str:
+        name = super().model_name()
+        return name if self.adapter is None else f"{name}+{adapter_name(self.adapter)}"
+
     def model_identity(self) -> str:
-        """The engine's identity, known without loading the model."""
         adapter = model_hash(self.adapter) if self.adapter is not None else ""
         return self.identity("vllm", model_hash(self.model), adapter, self.dtype)
 
+    def frame(self) -> Frame:
+        frame = super().frame()
+        if self.max_model_len is not None:
+            frame.context = min(frame.context, self.max_model_len)
+        return frame
 
-class VllmEngine:
-    """Loads a model into vLLM and keeps it busy.
+
+class VllmEngine(LocalEngine):
+    """Loads a model into vLLM, when it is first asked, and keeps it busy.
 
     ::
 
         engine = VllmEngine(VllmConfig(model="path/to/model", adapter="path/to/adapter"))
         completions = engine.generate(["history: ..."], streams=[17])
 
-    Raises
-    ------
-    MissingExtraError
-        vLLM is not installed.
-    ModelError
-        Model or adapter cannot be loaded.
     """
 
     def __init__(self, config: VllmConfig) -> None:
-        self.config = config
-        self._frame = load_frame(config.model, config, extra="vllm")
-        if config.max_model_len is not None:
-            self._frame.context = min(self._frame.context, config.max_model_len)
-        self._llm = _load(config, self._frame)
-        self._adapter = _adapter(config.adapter)
+        super().__init__(config)
+        self._llm: Any = None
+        self._adapter: Any = None
         self._requests = count()
-        atexit.register(self.close)  # an exit waits for vLLM's processes, which wait for us
-
-    @property
-    def name(self) -> str:
-        name = Path(self.config.model).name
-        return f"{name}+{adapter_name(self.config.adapter)}" if self.config.adapter is not None else name
-
-    @cached_property
-    def identity(self) -> str:
-        return self.config.model_identity()
-
-    @property
-    def samples(self) -> bool:
-        return self.config.temperature > 0
-
-    @property
-    def prompt_budget(self) -> int:
-        """Tokens that the data of one prompt may take, so that frame and answer fit into the context."""
-        return self._frame.budget
-
-    def n_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as data, without the frame of the chat template."""
-        return self._frame.n_tokens(texts)
 
     def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Answer each prompt (see `engine.Engine.generate`); closing the iterator ends the open requests.
 
         Raises
         ------
+        MissingExtraError
+            vLLM is not installed.
         ModelError
-            A prompt exceeds `prompt_budget`, or vLLM died.
+            Model or adapter cannot be loaded, a prompt exceeds `prompt_budget`, or vLLM died.
         ConfigError
             vLLM cannot compile the schema.
         """
+        self._start()
         from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        waiting = iter(list(zip(range(len(prompts)), self._frame.prompts(prompts), streams, strict=True)))
+        waiting = iter(list(zip(range(len(prompts)), self.frame.prompts(prompts), streams, strict=True)))
         started: dict[str, tuple[int, float]] = {}
         try:
             while self._fill(started, waiting):
@@ -141,6 +123,11 @@ class VllmEngine:
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
+
+    def _start(self) -> None:
+        if self._llm is None:
+            self._llm, self._adapter = _load(self.config, self.frame), _adapter(self.config.adapter)
+            atexit.register(self.close)  # an exit waits for vLLM's processes, which wait for us
 
     def _fill(self, started: dict[str, tuple[int, float]], waiting: Iterator[tuple[int, list[int], int]]) -> int:
         """Hand out requests until enough are open; return how many are."""

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cached_property
 from multiprocessing import get_context
-from pathlib import Path
 
 from lettingo_features.generation.engine import Completion
-from lettingo_features.generation.frame import Frame, load_frame
+from lettingo_features.generation.local_engine import LocalEngine
 from lettingo_features.generation.transformers_engine import TransformersConfig, TransformersEngine
 
 POOL_FROM = 512
@@ -23,7 +22,7 @@ POOL_FROM = 512
 _engine: TransformersEngine | None = None  # of this worker process
 
 
-class WorkerPool:
+class WorkerPool(LocalEngine):
     """An engine that answers as `TransformersEngine` does: same identity, same texts.
 
     Parameters
@@ -35,32 +34,12 @@ class WorkerPool:
     """
 
     def __init__(self, config: TransformersConfig, processes: int) -> None:
-        self.config = config
+        super().__init__(config)
         self._processes = processes
         self._executor = ProcessPoolExecutor(
             processes, get_context("spawn"), _start, (config.model_copy(update={"threads": 1}),)
         )
         self._share = 4 * config.batch_size
-
-    @property
-    def name(self) -> str:
-        return Path(self.config.model).name
-
-    @cached_property
-    def identity(self) -> str:
-        return self.config.model_identity()
-
-    @property
-    def samples(self) -> bool:
-        return self.config.temperature > 0
-
-    @property
-    def prompt_budget(self) -> int:
-        return self._frame.budget
-
-    def n_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as data; counted in this process."""
-        return self._frame.n_tokens(texts)
 
     def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Yield (index into ``prompts``, answer) as they come, each index once.
@@ -94,10 +73,6 @@ class WorkerPool:
     @cached_property
     def _here(self) -> TransformersEngine:
         return TransformersEngine(self.config)
-
-    @cached_property
-    def _frame(self) -> Frame:
-        return load_frame(self.config.model, self.config, extra="train")
 
 
 def _start(config: TransformersConfig) -> None:

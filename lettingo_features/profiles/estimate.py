@@ -62,12 +62,13 @@ def estimate(
     build: ProfileBuild,
     generator: LanguageModelGenerator,
     cutoffs: Sequence[datetime],
-    ledger: Ledger,
+    ledger: Ledger | None,
     config: EstimateConfig | None = None,
 ) -> Estimate:
     """Plan ``build`` at ``cutoffs`` and measure a sample; makes no call and writes nothing.
 
-    ``generator`` is the build's, on an engine whose config has the prices. Equal prompts are one call of a greedy
+    ``generator`` is the build's, on an engine whose config has the prices; ``ledger`` is None where none was made yet
+    (`Ledger.existing`). Equal prompts are one call of a greedy
     engine; those that the sample does not hold are counted as different, so that a run may need fewer calls.
     """
     config = config or EstimateConfig()
@@ -79,7 +80,7 @@ def estimate(
     asked = [(prompt.text, request) for prompt, request in zip(fitted, sample, strict=True) if prompt.text is not None]
     sizes = engine.n_tokens([text for text, _ in asked])
     keys = [call_key(engine, text, request.stream(generator.seed)) for text, request in asked]
-    parts = {call.key: call.part for call in ledger.look_up(keys).values() if call.part}
+    parts = {call.key: call.part for call in (ledger.look_up(keys) if ledger else {}).values() if call.part}
     known = ResultStore(build.home).get(parts)
     calls = round(n_planned * len(set(keys) - set(known)) / len(sample)) if sample else 0
     frame = engine.n_tokens([generator.prompt.instruction])[0] if generator.prompt.instruction else 0

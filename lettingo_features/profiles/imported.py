@@ -75,17 +75,30 @@ class ImportReport(Config):
 def read_profiles(
     path: Path | str, user_column: str, text_column: str, where: Sequence[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """(user ids, texts) of a CSV (may be gzipped), JSON lines or parquet file; ids are text, "" where there is none.
+    """(user ids, texts) of a file, see `read_texts`."""
+    rows = read_texts(path, user_column, text_column, where)
+    return rows[c.USER_ID].to_pylist(), rows["text"].to_pylist()
+
+
+def read_texts(
+    path: Path | str, user_column: str, text_column: str, where: Sequence[str] = (), end_column: str | None = None
+) -> pa.Table:
+    """user_id, text and window_end of a CSV (may be gzipped), JSON lines or parquet file.
+
+    Ids and texts are text, "" where there is none; ``window_end`` is an instant, UTC where it has no zone, and null
+    where the file does not state it.
 
     Parameters
     ----------
     where
         ``column=value`` conditions, all of which a row must meet; values are compared as text.
+    end_column
+        End of the window that a text was written from; a file may lack it.
 
     Raises
     ------
     DataError
-        The file or a column is missing, or the file cannot be read.
+        The file or a column is missing, or the file, or an instant in it, cannot be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -100,13 +113,14 @@ def read_profiles(
         if missing:
             raise DataError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(present)}.")
         clauses = ["true", *(f"{quote(name)}::VARCHAR = {literal(value)}" for name, _, value in conditions)]
-        rows = connection.sql(
-            f"SELECT {quote(user_column)}::VARCHAR, {quote(text_column)}::VARCHAR FROM {reader} "
-            f"WHERE {' AND '.join(clauses)}"
-        ).fetchall()
+        end = f"{quote(end_column)}::VARCHAR" if end_column in present else "NULL"
+        return connection.sql(
+            f"""SELECT coalesce({quote(user_column)}::VARCHAR, '') AS user_id,
+                       coalesce({quote(text_column)}::VARCHAR, '') AS text, nullif({end}, '')::TIMESTAMPTZ AS window_end
+                FROM {reader} WHERE {" AND ".join(clauses)}"""
+        ).to_arrow_table()
     except duckdb.Error as error:
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}") from error
-    return [user or "" for user, _ in rows], [text or "" for _, text in rows]
 
 
 def import_profiles(

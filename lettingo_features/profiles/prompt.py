@@ -28,11 +28,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from lettingo_features.generation.engine import content_id
-from lettingo_features.generation.untrusted import clean
+from lettingo_features.generation.untrusted import clean, remembered
 from lettingo_features.profiles.generator import ProfileRequest
 from lettingo_features.profiles.summary import YEAR_AT_END
 
@@ -58,24 +57,18 @@ INSTRUCTION = (
 """Precedes the rows for a model that was not trained on them; the embedded model needs none."""
 
 _ROOM = 200  # characters kept before the cap proper, so that a year at the end of a long title is still seen
-_CACHED_NAMES = 65_536  # titles and category names recur over users
-_CACHED_CHARS = 512  # of raw text, the cache's key: one that is longer is junk, and not kept
 
 _DELIMITERS = str.maketrans({'"': "'", "“": "'", "”": "'", "=": "-", "<": "(", ">": ")", "|": "/"})
 _YEAR = re.compile(YEAR_AT_END)
 
 
+@remembered
 def field(text: str, max_chars: int) -> str:
     """Return ``text`` cleaned (`untrusted.clean`), capped, and without row delimiters and the year at its end.
 
     >>> field('Say "Hi"\\n<|end|> =) (1999)', 40)
     "Say 'Hi' -)"
     """
-    return (_cached_field if len(text) <= _CACHED_CHARS else _cached_field.__wrapped__)(text, max_chars)
-
-
-@lru_cache(maxsize=_CACHED_NAMES)
-def _cached_field(text: str, max_chars: int) -> str:
     line = _YEAR.sub("", clean(text, _ROOM).translate(_DELIMITERS))
     if len(line) <= max_chars:
         return line

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from pydantic import Field
 
 from lettingo_features.config import Config
 from lettingo_features.generation.engine import content_id
-from lettingo_features.generation.untrusted import clean
+from lettingo_features.generation.untrusted import clean, remembered
 from lettingo_features.profiles.generator import Draft, ProfileRequest, Progress
 
 VERSION = "1"  # part of the identity: raise it with any change to the texts
 MIN_WORDS = 25
 TITLE_CHARS, CATEGORY_CHARS = 40, 32
 BATCH = 1_024  # texts per batch
-_CACHED_NAMES = 65_536  # titles and category names recur over users: cleaning each once is most of the speed
 
 # (share of the window from which it is said, words before the category)
 _LEAD = (
@@ -163,12 +161,12 @@ def _worded(scale: Sequence[tuple[float, str]], share: float) -> str:
     return next(words for floor, words in scale if share >= floor)
 
 
-@lru_cache(maxsize=_CACHED_NAMES)
+@remembered
 def _title(text: str) -> str:
     title = clean(text, TITLE_CHARS).replace('"', "'")
     return f'"{title}"' if title else ""
 
 
-@lru_cache(maxsize=_CACHED_NAMES)
+@remembered
 def _category(text: str) -> str:
     return clean(text, CATEGORY_CHARS) or "an unnamed category"

@@ -21,9 +21,10 @@ from lettingo_features.alignment.explore import (
     explore,
     prompts_of,
     recorded,
+    stated_windows,
 )
 from lettingo_features.alignment.tables import CANDIDATES, PROMPTS
-from lettingo_features.errors import ConfigError, DataError
+from lettingo_features.errors import ConfigError, DataError, LeakageError
 from lettingo_features.generation.engine import Completion
 from lettingo_features.home import Home
 from lettingo_features.profiles.build import ProfileBuild, ProfileBuildConfig
@@ -282,3 +283,15 @@ REFUSED = [  # config, error
 def test_configs_that_are_refused(config, error):
     with pytest.raises(error):
         ExploreConfig(**config)
+
+
+def test_texts_elsewhere_may_not_have_seen_what_they_are_judged_on():
+    def told(*days: float | None) -> dict[str, int]:
+        ends = pa.array([None if day is None else T0 + day * DAY for day in days], pa.timestamp("us", tz="UTC"))
+        rows = pa.table({"user_id": [f"u{n}" for n in range(len(days))], "window_end": ends})
+        return stated_windows(rows, pa.array(["u0", "u1", "u2"]), T0, "gpt")
+
+    assert told(-1, 0, None) == {"with_window_end": 2, "without_window_end": 1}  # a window is half-open
+    assert told(-1, 0, None, 1) == told(-1, 0, None)  # u3 takes no part
+    with pytest.raises(LeakageError, match="1 of 3 texts of gpt were written from windows that end after"):
+        told(-1, 1e-6, None)

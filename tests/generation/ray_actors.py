@@ -1,9 +1,10 @@
-"""Actors for tests of the Ray pipeline: quick, without a model; they live in Ray's worker processes."""
+"""Actors for tests of the Ray pipeline: quick, without a model; they live in Ray's worker processes. And their pids."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -65,3 +66,28 @@ class _Brittle:
         if self.dead:
             raise RuntimeError("CUDA out of memory")
         yield from ((row, Completion(prompt.upper(), 1)) for row, prompt in enumerate(prompts))
+
+
+def pids(driver: int) -> list[int]:
+    """Processes that are actors of the pipeline (by the title Ray gives them) of the Ray that ``driver`` started."""
+    return [process for process, title in _titles().items() if _ACTOR in title and driver in _ancestors(process)]
+
+
+_ACTOR = b"MapWorker(MapBatches(Worker))"
+
+
+def _titles() -> dict[int, bytes]:
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found[int(process.name)] = (process / "cmdline").read_bytes()
+    return found
+
+
+def _ancestors(process: int) -> set[int]:
+    found: set[int] = set()
+    with suppress(OSError):
+        while process > 1:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+            found.add(process)
+    return found

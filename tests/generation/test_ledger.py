@@ -263,3 +263,10 @@ def test_a_directory_that_is_no_directory_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(LedgerError, match=r"unable to open database file. Check that its directory exists"):
         Ledger(f"sqlite:///{tmp_path}/file/ledger.db")
+
+
+def test_who_only_looks_makes_no_ledger(ledger_url, tmp_path):
+    assert Ledger.existing(ledger_url) is None
+    assert Ledger.existing(ledger_url) is None and not list(tmp_path.rglob("*.db"))
+    Ledger(ledger_url).plan(["a"])
+    assert Ledger.existing(ledger_url).look_up(["a"])["a"].status == "planned"

@@ -34,6 +34,8 @@ def ray() -> Iterator:
     pytest.importorskip("ray.data", reason="extra 'scale' is not installed")
     before = signal.getsignal(signal.SIGTERM)
     engine = RayEngine(MODEL, RayConfig(workers=2))
+    assert not ray.is_initialized()  # who only counts starts no Ray
+    engine.connect()
     assert signal.getsignal(signal.SIGTERM) == before  # Ray's own would end a run before it can store its answers
     yield ray
     engine.close()
@@ -80,7 +82,7 @@ def test_a_killed_actor_loses_nothing_and_one_machine_knows_the_same_keys(ray, t
 
     def kill_one(done: int, total: int) -> None:
         if not killed:
-            killed.append(actor_pids()[0])
+            killed.append(ray_actors.pids(os.getpid())[0])
             os.kill(killed[0], 9)
 
     ledger = Ledger(home.ledger_url)
@@ -135,17 +137,4 @@ def test_engines_that_cannot_start_and_calls_that_cannot_be_made_end_the_run(ray
 def test_an_absent_cluster_is_named():
     pytest.importorskip("ray.data", reason="extra 'scale' is not installed")
     with pytest.raises(ConfigError, match=r"No Ray cluster answers at '127.0.0.1:1'"):
-        RayEngine(MODEL, RayConfig(workers=1, address="127.0.0.1:1"))
-
-
-def actor_pids() -> list[int]:
-    """Processes of this machine that are actors of the pipeline, by the title Ray gives them."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            title = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"MapWorker(MapBatches(Worker))" in title:
-            found.append(int(process.name))
-    return found
+        list(RayEngine(MODEL, RayConfig(workers=1, address="127.0.0.1:1")).generate(["history:"], [0]))

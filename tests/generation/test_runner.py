@@ -174,6 +174,37 @@ def test_two_runners_at_once_make_each_call_once(home, ledger_url, log):
     assert set(calls_made(log).values()) == {1}
 
 
+def test_a_job_smaller_than_a_claim_is_shared(home, ledger_url, log):
+    """The first runner answers nothing before the second has made a call: had it claimed all, both would wait."""
+    second_calls, waited = threading.Event(), []
+    first = CountingEngine(log, outcome=lambda prompt: waited.append(second_calls.wait(20)))
+    second = CountingEngine(log, outcome=lambda prompt: second_calls.set())
+    prompts, streams = [f"p{n}" for n in range(40)], [0] * 40
+    begun = threading.Thread(target=runner(home, ledger_url, first, claim_floor=4).run, args=(prompts, streams))
+    begun.start()
+    while not first.batches:
+        time.sleep(0.005)
+    runner(home, ledger_url, second, claim_floor=4).run(prompts, streams)
+    begun.join()
+    assert all(waited) and set(calls_made(log).values()) == {1}
+    assert first.batches[0] == 20 and second.batches[0] == 10  # half of what is left each time
+
+
+@pytest.mark.parametrize(
+    ("config", "batches"),
+    [
+        ({"claim_floor": 8}, [50, 25, 13, 8, 4]),  # 0
+        ({"claim_floor": 8, "claim_size": 30}, [30, 30, 20, 10, 8, 2]),  # 1
+        ({"claim_floor": 60}, [60, 40]),  # 2
+        ({"claim_share": 1}, [100]),  # 3
+    ],
+)
+def test_a_claim_takes_a_share_of_what_is_left(home, ledger_url, log, config, batches):
+    engine = CountingEngine(log)
+    runner(home, ledger_url, engine, **config).run([f"p{n}" for n in range(100)], [0] * 100)
+    assert engine.batches == batches
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_an_interrupted_run_keeps_what_was_answered_and_gives_the_rest_back(home, ledger_url, log, stop):
     def outcome(prompt: str) -> None:
@@ -235,7 +266,7 @@ def test_a_runner_that_was_given_up_for_dead_claims_nothing_more(home, ledger_ur
 def test_a_claim_of_hundreds_of_thousands_is_one_batch(home, ledger_url, log):
     prompts, streams = [f"p{n}" for n in range(200_000)], [0] * 200_000
     engine = CountingEngine(log)
-    answers = runner(home, ledger_url, engine, claim_size=200_000).run(prompts, streams)
+    answers = runner(home, ledger_url, engine, claim_size=200_000, claim_share=1).run(prompts, streams)
     assert answers == [answer(prompt, 0) for prompt in prompts]
     assert engine.batches == [200_000]
     assert Ledger(ledger_url).counts() == {"done": 200_000}

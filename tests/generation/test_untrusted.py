@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lettingo_features.generation.untrusted import clean, remove_invisible, remove_markers
+from lettingo_features.generation.untrusted import clean, remembered, remove_invisible, remove_markers
 
 ZERO_WIDTH, BIDI, SOFT_HYPHEN, TAG_A = "\u200b", "\u202e", "\u00ad", "\U000e0061"
 
@@ -128,3 +128,22 @@ def test_layers_without_end_cost_no_endless_time(deep):
 def test_markers_are_counted_at_every_depth():
     assert remove_markers("<s>a<|x|>b")[1] == 2
     assert remove_markers("<|<|x|>y|>")[1] > 1
+
+
+def test_what_was_made_of_short_texts_is_remembered_by_text_and_settings():
+    made = []
+
+    @remembered
+    def shout(text: str, times: int) -> str:
+        made.append(text)
+        return text.upper() * times
+
+    assert [shout("a", 1), shout("a", 1), shout("a", 2), shout("b" * 600, 1), shout("b" * 600, 1)] == [
+        "A",
+        "A",
+        "AA",
+        "B" * 600,
+        "B" * 600,
+    ]
+    assert made == ["a", "a", "b" * 600, "b" * 600]
+    assert (shout.__name__, shout.cache_info().currsize) == ("shout", 2)

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from lettingo_features.alignment.report import render_align_report
 from lettingo_features.alignment.run_files import read_run
 from lettingo_features.alignment.sentiment import CLASSES
+from lettingo_features.columns import TIMESTAMP
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
 from lettingo_features.errors import ConfigError
 from lettingo_features.home import Home
@@ -58,11 +60,11 @@ def home(tmp_path_factory) -> Home:
     return made
 
 
-def begun(home: Home, name: str, tmp_path: Path, fields: dict, **options) -> AlignmentRun:
+def begun(home: Home, name: str, tmp_path: Path, fields: dict, elsewhere=None, **options) -> AlignmentRun:
     path = tmp_path / f"{name}.json"
     path.write_text(json.dumps(SMALL | fields))
     config = loop_config(RunOptions(name, config=str(path), judge="sentiment", **options))
-    return AlignmentRun(home, name, config, WriterOptions(), Encoder(), lambda text: None)
+    return AlignmentRun(home, name, config, WriterOptions(), Encoder(), lambda text: None, elsewhere)
 
 
 def answer(prompt: str) -> str:
@@ -76,7 +78,9 @@ def answer(prompt: str) -> str:
 def test_a_served_judge_makes_faithful_pairs_and_is_asked_once(home, tmp_path):
     with FakeOpenAI(text=answer) as server:
         served = {"judge_engine": "openai", "judge_model": "m", "judge_url": server.url}
-        run = begun(home, "served", tmp_path, {}, **served)
+        users = [f"u{n:06}" for n in range(120)]
+        texts = {"user_id": users, "text": ["Likes what others like."] * 120, "window_end": pa.nulls(120, TIMESTAMP)}
+        run = begun(home, "served", tmp_path, {}, [("gpt", pa.table(texts))], **served)
         run_explore(run)
         write = run.write
         run.write = lambda name, table: 1 / 0  # ended after the last answer and before anything was kept
@@ -87,13 +91,21 @@ def test_a_served_judge_makes_faithful_pairs_and_is_asked_once(home, tmp_path):
         run_reward(run)
         assert len(server.requests) == asked == len(server.delivered)
         assert all(str(user) not in str(server.requests) for user in run.frame.explored.to_pylist())
+    assert run.facts["elsewhere"] == {"gpt": {"with_window_end": 0, "without_window_end": len(run.frame.explored)}}
     facts = run.read_json("reward.json")
     counts = facts["sentiment"]["counts"]
     rewards = pq.read_table(run.path("rewards.parquet"))
     assert counts["judged"] == rewards.num_rows > 20
     assert counts["unparsable"] == sum(given not in CLASSES for given in rewards["answer"].to_pylist()) > 0
     assert sum(facts["sentiment"]["prior"].values()) == pytest.approx(1)
-    assert facts["controls"].keys() >= {"profile", "no profile", "shuffled profile", "majority", "user mode"}
+    assert facts["controls"].keys() >= {
+        "profile",
+        "profile: gpt",
+        "no profile",
+        "shuffled profile",
+        "majority",
+        "user mode",
+    }
     assert "shrinkage" not in facts
 
     n_pairs = run_pairs(run)
@@ -107,6 +119,7 @@ def test_a_served_judge_makes_faithful_pairs_and_is_asked_once(home, tmp_path):
     page = render_align_report(read_run(run.directory), "lettingo align run", "aligned", "base")
     assert "What the judge foretells" in page
     assert "shuffled profile" in page and "user mode" in page
+    assert "texts of gpt" in page
     assert f"<dt>unparsable</dt><dd>{counts['unparsable']}</dd>" in page
     run._held.close()
 

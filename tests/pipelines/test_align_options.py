@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -69,7 +70,10 @@ def test_a_run_stays_in_its_home(home, name):
         ({"config": loop_config(RunOptions(seed=1))}, r"another config.dpo.seed, .*, config.sft.seed, see"),
         ({"encoder": SimpleNamespace(encoder_id="f", config=SimpleNamespace(model="n"))}, "another encoder"),
         ({"writer": WriterOptions(prompt="lettingo-1")}, "another prompt"),
-        ({"elsewhere": [("gpt", ["u1"], ["text"])]}, "another candidates"),
+        (
+            {"elsewhere": [("gpt", pa.table({"user_id": ["u1"], "text": ["t"], "window_end": [None]}))]},
+            "another candidates",
+        ),
     ],
 )
 def test_a_run_goes_on_only_as_it_began(home, changed, says):
@@ -155,11 +159,16 @@ def test_a_step_begins_no_run(home, step):
 
 def test_texts_of_others_are_kept_with_the_run(opened, tmp_path):
     path = tmp_path / "gpt.csv"
-    path.write_text("user_id,text\nu1,Likes noir.\n")
+    path.write_text("user_id,text,window_end\nu1,Likes noir.,2024-03-01\n")
     opened("others", candidates=(f"gpt={path}",))
     path.unlink()
     [(name, rows)] = opened("others").elsewhere()
-    assert (name, rows.select(["user_id", "text"]).to_pylist()) == ("gpt", [{"user_id": "u1", "text": "Likes noir."}])
+    end = datetime(2024, 3, 1, tzinfo=UTC)
+    assert name == "gpt"
+    assert rows.drop_columns("writer").to_pylist() == [{"user_id": "u1", "text": "Likes noir.", "window_end": end}]
+    path.write_text("user_id,text,window_end\nu1,Likes noir.,2024-03-02\n")
+    with pytest.raises(ConfigError, match="another candidates"):
+        opened("others", candidates=(f"gpt={path}",))
 
 
 def test_older_interactions_amid_a_run_end_it_and_newer_ones_do_not(tmp_path):

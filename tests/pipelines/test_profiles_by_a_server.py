@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from lettingo_features.columns import INTERACTIONS, ITEMS
 from lettingo_features.home import Home
 from lettingo_features.profiles.build import ProfileBuildConfig
 from lettingo_features.profiles.tables import meta_table, text_table
@@ -16,10 +12,7 @@ from lettingo_features.sql import connect
 from pipelines.profiles import run_profiles
 from pipelines.writers import WriterOptions
 from tests.generation.fake_openai import PRICE_IN, PRICE_OUT, FakeOpenAI
-
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
-CUTOFF = T0 + timedelta(days=10)
-USERS = 60
+from tests.pipelines.small_home import CUTOFF, USERS, small_home
 
 
 class Encoder:
@@ -31,15 +24,7 @@ class Encoder:
 
 @pytest.fixture
 def home(tmp_path) -> Home:
-    home = Home(tmp_path).create()
-    n = 6 * USERS
-    ids = [f"i{k}" for k in range(n)]
-    items = [ids, [f"Film {k}" for k in range(n)], [["Drama"]] * n, [None] * n, [T0] * n]
-    home.write_part("items", "p", pa.table(items, schema=ITEMS), ITEMS)
-    times = [T0 + timedelta(days=k % 6, minutes=k) for k in range(n)]
-    rows = [[f"user-{k // 6:03d}" for k in range(n)], ids, times, times, [4.0] * n, [None] * n, [None] * n]
-    home.write_part("interactions", "p", pa.table(rows, schema=INTERACTIONS), INTERACTIONS)
-    return home
+    return small_home(tmp_path)
 
 
 def generate(home: Home, server: FakeOpenAI, release: str = "served", **options):

@@ -13,7 +13,7 @@ import pytest
 from lettingo_features.columns import INTERACTIONS
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import Home
-from lettingo_features.profiles.imported import ImportConfig, import_profiles, read_profiles
+from lettingo_features.profiles.imported import ImportConfig, import_profiles, read_profiles, read_texts
 from lettingo_features.profiles.tables import embedding_table, meta_table, text_table
 from lettingo_features.sql import connect
 from lettingo_features.windows import WindowConfig
@@ -129,6 +129,25 @@ def test_files(tmp_path, name, content):
     assert read_profiles(path, "user_id", "profile", ["variant=a"]) == (["007", "8"], ["One", ""])
     with pytest.raises(DataError, match=r"lacks the column\(s\) text; it has user_id, variant, profile"):
         read_profiles(path, "user_id", "text")
+
+
+ENDS = [  # as stated, as read
+    ("2024-03-01", "2024-03-01T00:00:00+00:00"),
+    ("2024-03-01 06:00:00+02:00", "2024-03-01T04:00:00+00:00"),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("stated", "read"), ENDS)
+def test_windows_that_a_file_states(tmp_path, stated, read):
+    path = tmp_path / "p.csv"
+    path.write_text(f"user_id,text,seen_to\nu,One,{stated}\n")
+    [end] = read_texts(path, "user_id", "text", end_column="seen_to")["window_end"].to_pylist()
+    assert (end and end.astimezone(UTC).isoformat()) == read
+    assert read_texts(path, "user_id", "text", end_column="window_end")["window_end"].null_count == 1
+    path.write_text("user_id,text,seen_to\nu,One,yesterday\n")
+    with pytest.raises(DataError, match=r"cannot be read: .*yesterday"):
+        read_texts(path, "user_id", "text", end_column="seen_to")
 
 
 def test_a_file_that_is_not_there(tmp_path):

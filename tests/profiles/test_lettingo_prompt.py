@@ -85,14 +85,14 @@ def test_item_fields(title: str, categories: list[str], shown: dict) -> None:
 
 def test_no_long_text_stays_in_a_cache() -> None:
     lettingo_prompt._cached_fields.cache_clear()
-    prompt._cached_field.cache_clear()
+    prompt.field.cache_clear()
     for n in range(3):
         assert "xxx..." in item_fields(f"{n}" + "x" * 100_000, ())
         assert item_fields("Alpha", ("y" * 100_000,) * 2) == item_fields("Alpha", ("y" * 99_000,) * 2)
         assert item_fields("Alpha", ("Drama",) * CATEGORIES + ("z" * 100_000,)) == item_fields("Alpha", ("Drama",) * 9)
         assert prompt.field(f"{n}" + "x" * 100_000, 40) == f"{n}" + "x" * 39
     assert lettingo_prompt._cached_fields.cache_info().currsize == 1
-    assert prompt._cached_field.cache_info().currsize == 0
+    assert prompt.field.cache_info().currsize == 0
 
 
 def test_the_canary_is_there_for_the_leak_check() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from lettingo_features.errors import ConfigError
 from lettingo_features.generation.engine import content_id
+from lettingo_features.profiles import statistical
 from lettingo_features.profiles.generator import STYLES, ProfileRequest
 from lettingo_features.profiles.lint import lint
 from lettingo_features.profiles.statistical import StatisticalConfig, StatisticalGenerator
@@ -218,3 +219,13 @@ def test_streams_follow_seed_and_user_only():
 def test_unknown_style_is_refused():
     with pytest.raises(ConfigError, match="narrative, brief, bullets, analyst"):
         ProfileRequest("u", {}, "haiku")
+
+
+def test_no_long_name_stays_in_memory():
+    for of_text in (statistical._title, statistical._category):
+        of_text.cache_clear()
+    long = [category(f"{n} {'c' * 100_000}", 9) for n in range(3)]
+    titles = [f"{n} {'t' * 100_000}" for n in range(2)]
+    assert len(text_of(top_categories=long, loved_titles=titles)) < 500
+    assert statistical._category.cache_info().currsize == 1  # Horror
+    assert statistical._title.cache_info().currsize == 1  # Night of the Crow
