@@ -49,7 +49,8 @@ class Frame:
         """Token ids of each text as data: no control token, whatever it says."""
         if not texts:
             return []
-        return self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        quiet = {"verbose": False}  # what exceeds the context is counted and cut by whoever asks
+        return self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, **quiet)["input_ids"]
 
     def n_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as data, without the frame."""
