@@ -92,9 +92,8 @@ def shrunk(rewards: pa.Table, candidates: pa.Table) -> tuple[pa.Table, Shrinkage
         )
     values = rewards["value"].to_numpy()
     own = _within(values, user)
-    effects, _ = _regression(attributes, own, noise**2)
+    effects, covariance = _regression(attributes, own, user)
     tau2 = _spread(own - attributes @ effects, noise, np.bincount(user)[user])
-    effects, covariance = _regression(attributes, own, tau2 + noise**2)
     prior = attributes @ effects
     kept = tau2 / (tau2 + noise**2)
     posterior = (values - own) + prior + kept * (own - prior)
@@ -113,12 +112,18 @@ def shrunk(rewards: pa.Table, candidates: pa.Table) -> tuple[pa.Table, Shrinkage
     return pa.table(columns).cast(REWARDS), found
 
 
-def _regression(attributes: np.ndarray, own: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted least squares: effects (K,) and their covariance (K, K), finite for attributes that coincide too."""
-    weighted = attributes / variance[:, None]
-    gram = weighted.T @ attributes
-    inverse = np.linalg.inv(gram + _RIDGE * np.mean(1 / variance) * np.eye(len(gram)))
-    return inverse @ (weighted.T @ own), inverse @ gram @ inverse
+def _regression(attributes: np.ndarray, own: np.ndarray, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares: effects (K,), and their covariance (K, K) from how they scatter over users.
+
+    Every user counts alike, as in the gate. NOTE: to weigh by the inverse of the noise would let the few users with many
+    targets decide, whose effects are others: a year says much of who saw ten films, and little of who saw a thousand.
+    """
+    gram = attributes.T @ attributes
+    inverse = np.linalg.inv(gram + _RIDGE * np.eye(len(gram)) * len(own))
+    effects = inverse @ (attributes.T @ own)
+    rest = own - attributes @ effects
+    of_users = np.stack([np.bincount(user, column * rest) for column in attributes.T], axis=1)
+    return effects, inverse @ (of_users.T @ of_users) @ inverse
 
 
 def _spread(rest: np.ndarray, noise: np.ndarray, sizes: np.ndarray) -> float:
