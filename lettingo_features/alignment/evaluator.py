@@ -1,9 +1,9 @@
-"""The gate's evaluator: another reader of the texts, and another ranker, than the reward.
+"""The gate's evaluator: a ranker of another family than the reward.
 
-The reward reads a text with the serving encoder and ranks linearly. Here a text is its words (TF-IDF of the catalogue,
-reduced by truncated SVD: latent semantic analysis, Deerwester et al. 1990), and the ranker is LambdaRank over trees,
-with the behaviour features beside them. It is trained on users and times before the gate's, on texts of every kind that
-was explored, so that it prefers no style by habit; then it is frozen, and every compared generator is ranked by it.
+The reward ranks linearly. Here the ranker is LambdaRank over trees, with behaviour features beside the text, which is
+read as its words (TF-IDF of the catalogue, reduced by truncated SVD: latent semantic analysis, Deerwester et al. 1990).
+It is trained on users and times before the gate's, on texts of every kind that was explored, so that it prefers no
+style by habit; then it is frozen, and every compared generator is ranked by it.
 """
 
 from __future__ import annotations
