@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,16 @@ import pytest
 
 from lettingo_features.alignment.gate import GateConfig, MinimumEffect, PairedMetric, decide
 from lettingo_features.alignment.gate_scores import MATCHED, REWARD
+from lettingo_features.alignment.pair_store import PairStore
+from lettingo_features.alignment.sentiment import CLASSES
 from lettingo_features.alignment.verdict import Decision
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
 from lettingo_features.generation.model_files import adapter_name, model_hash
 from lettingo_features.home import Home
 from lettingo_features.profiles.local_model import embedded_model
 from lettingo_features.releases import ReleaseRegistry
+from pipelines.ingest import run_ingest
+from tests.generation.fake_openai import FakeOpenAI
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
@@ -197,3 +202,69 @@ def test_a_run_killed_in_every_step_ends_as_one_that_was_not(finished, world, tm
         assert model_hash(str(directory / method / "model")) == model_hash(str(one / method / "model")), method
     assert again["decision"] == facts["decision"]
     assert (directory / "gate" / "table.json").read_bytes() == (one / "gate" / "table.json").read_bytes()
+
+
+LIKELY = {
+    "judge": "sentiment",
+    "sentiment": {"by": "likelihood", "model": str(embedded_model())},  # no good judge; it runs
+    "window": {"recent_k": 2},  # what its 512 tokens have room for
+    "pairs": {"mode": "capped", "min_margin": 0.001},
+}
+
+
+def start_step(home: Path, step: str, *told: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "pipelines.cli", "align", step, "--home", str(home), "--json", *told]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def finish_steps(home: Path, *steps: str) -> None:
+    """Each with the run's own settings."""
+    for step in steps:
+        process = start_step(home, step)
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+
+
+def explored(home: Path, world: Path, judge: dict) -> Path:
+    """A run with these settings up to its candidates."""
+    run_ingest(Home(home).create(), [str(world)])
+    config = home / "loop.json"
+    config.write_text(json.dumps(SMALL | judge))
+    process = start_step(home, "explore", "--config", str(config))
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return Home(home).alignment / "a1"
+
+
+def test_a_judge_by_likelihood_gives_the_same_rewards_in_every_home(world, tmp_path):
+    one, other = (explored(tmp_path / name, world, LIKELY) for name in ("one", "other"))
+    for directory in (one, other):
+        finish_steps(directory.parent.parent, "reward", "pairs")
+    for name in ("candidates.parquet", "rewards.parquet", "pairs.parquet"):
+        assert pq.read_table(other / name).equals(pq.read_table(one / name)), name
+    assert pq.read_table(one / "pairs.parquet").num_rows > 0
+
+
+def answer(prompt: str) -> str:
+    time.sleep(0.02)
+    drawn = int(sha256(prompt.encode()).hexdigest(), 16)
+    return "no idea" if drawn % 7 == 0 else json.dumps({"sentiment": CLASSES[drawn % 3]})
+
+
+def test_a_served_judge_that_was_stopped_is_asked_only_the_rest(world, tmp_path):
+    home, at_once = tmp_path / "home", 2
+    with FakeOpenAI(text=answer) as server:
+        judge = {"engine": "openai", "model": "m", "base_url": server.url, "concurrency": at_once}
+        directory = explored(home, world, {"judge": "sentiment", "sentiment": judge, "pairs": {"mode": "faithful"}})
+        process = start_step(home, "reward")
+        while len(server.delivered) < 40 and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert not (directory / "reward.json").exists()
+        finish_steps(home, "reward", "pairs")
+        assert len(server.requests) - len(server.delivered) <= at_once  # those that were open
+    assert json.loads((directory / "pairs" / "pairs.json").read_text())["mode"] == "faithful"
+    with closing(PairStore(Home(home).alignment_url)) as store:
+        assert store.pairs("a1").num_rows == pq.read_table(directory / "pairs.parquet").num_rows > 0
