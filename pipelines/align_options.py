@@ -20,7 +20,12 @@ FAST = {
     "sft": {"kl_prompts": 16},
 }
 """A run of minutes that shows the machinery: too few users to show a small gain, which the gate then says."""
-SENTIMENT = {"shrink": False, "guards": {"faithfulness_weight": 0.0}, "pairs": {"mode": "faithful"}}
+SENTIMENT = {
+    "shrink": False,
+    "guards": {"faithfulness_weight": 0.0},
+    "pairs": {"mode": "faithful"},
+    "held_back": 0.0,  # every user teaches, and the end of the training is kept
+}
 """What follows from LettinGo's judge where nothing else is said: its pairs, and no term beside its answers."""
 SEEDED = ("frame", "explore", "reward", "sentiment", "dpo", "evaluator", "gate")
 

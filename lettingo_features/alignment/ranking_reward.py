@@ -45,8 +45,8 @@ class RankingRewardConfig(Config):
     "What a text is worth for one target; see the module."
     n_matched: int = Field(1_000, ge=1)
     "Items that a target is compared with, of those that behaviour ranks nearest to it."
-    n_others: int = Field(500, ge=1)
-    "Targets of other users that a text is judged on for comparison, drawn once for all texts."
+    n_others: int = Field(1_000, ge=1)
+    "Other users at most, a target each, that a text is judged on for comparison, drawn once for all texts."
     seed: int = 0
     "Of that draw."
     l2: float = 1e-2
@@ -128,9 +128,8 @@ class RankingReward:
         without = (features @ ranker.without_profile).astype(np.float32)
         if config.utility == "matched":
             self._near = _nearest(without, self._blocked, scene, config.n_matched)
-            n = len(scene.target_user)
-            self._others = np.random.default_rng(config.seed).choice(n, size=min(config.n_others, n), replace=False)
-            self._no_profile = np.zeros(n)
+            self._others = _one_target_each(scene, config)
+            self._no_profile = np.zeros(len(scene.target_user))
         else:
             self._no_profile = _target_log_likelihood(without, self._blocked, np.arange(len(without)), scene)
 
@@ -268,6 +267,15 @@ def _maximum_likelihood(features: np.ndarray, scene: Scene, l2: float) -> tuple[
     if not np.isfinite(found.fun):
         raise DataError(f"The ranker cannot be fitted on {len(user)} targets: its loss is {found.fun}.")
     return found.x, float(found.fun)
+
+
+def _one_target_each(scene: Scene, config: RankingRewardConfig) -> np.ndarray:
+    """int64: one target, drawn, of each of ``n_others`` users or all. Targets drawn alike would be those of the few who
+    have many, and a text that suits the others would earn something with any of them."""
+    drawn = np.random.default_rng(config.seed).permutation(len(scene.target_user))
+    users, first = np.unique(scene.target_user[drawn], return_index=True)
+    kept = np.sort(first)[: config.n_others] if len(users) > config.n_others else first
+    return drawn[kept]
 
 
 def _targets_of(rows: np.ndarray, scene: Scene) -> np.ndarray:

@@ -115,8 +115,8 @@ def shrunk(rewards: pa.Table, candidates: pa.Table) -> tuple[pa.Table, Shrinkage
 def _regression(attributes: np.ndarray, own: np.ndarray, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Least squares: effects (K,), and their covariance (K, K) from how they scatter over users.
 
-    Every user counts alike, as in the gate. NOTE: to weigh by the inverse of the noise would let the few users with many
-    targets decide, whose effects are others: a year says much of who saw ten films, and little of who saw a thousand.
+    Every user counts alike, as in the gate. NOTE: to weigh by the inverse of the noise would let the few users with
+    many targets decide, whose effects are others: a year says much of who saw ten films, and little of who saw more.
     """
     gram = attributes.T @ attributes
     inverse = np.linalg.inv(gram + _RIDGE * np.eye(len(gram)) * len(own))

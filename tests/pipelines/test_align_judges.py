@@ -80,7 +80,7 @@ def test_a_served_judge_makes_faithful_pairs_and_is_asked_once(home, tmp_path):
         served = {"judge_engine": "openai", "judge_model": "m", "judge_url": server.url}
         users = [f"u{n:06}" for n in range(120)]
         texts = {"user_id": users, "text": ["Likes what others like."] * 120, "window_end": pa.nulls(120, TIMESTAMP)}
-        run = begun(home, "served", tmp_path, {"held_back": 0.0}, [("gpt", pa.table(texts))], **served)
+        run = begun(home, "served", tmp_path, {}, [("gpt", pa.table(texts))], **served)
         run_explore(run)
         write = run.write
         run.write = lambda name, table: 1 / 0  # ended after the last answer and before anything was kept
