@@ -46,7 +46,7 @@ class RankingRewardConfig(Config):
     n_matched: int = Field(1_000, ge=1)
     "Items that a target is compared with, of those that behaviour ranks nearest to it."
     n_others: int = Field(1_000, ge=1)
-    "Other users at most, a target each, that a text is judged on for comparison, drawn once for all texts."
+    "Other users at most, whose targets a text is judged on for comparison; more are drawn from, once for all texts."
     seed: int = 0
     "Of that draw."
     l2: float = 1e-2
@@ -106,6 +106,7 @@ def fit_ranker(
     return FrozenRanker(with_text[:n], with_text[n:] * _TEXT_SCALE, without, mean_profile, scale, {"loss": loss})
 
 
+_NEAR_OTHERS = 200  # items that a target of another user is compared with: there are many targets, so few will do
 _TEXT_SCALE = np.float32(10)  # one over the spread of a cosine over items, about 0.1: as the standardised features
 
 
@@ -128,7 +129,9 @@ class RankingReward:
         without = (features @ ranker.without_profile).astype(np.float32)
         if config.utility == "matched":
             self._near = _nearest(without, self._blocked, scene, config.n_matched)
-            self._others = _one_target_each(scene, config)
+            self._others = _drawn_targets(scene, config)
+            few = np.random.default_rng(config.seed).permutation(self._near.shape[1])[:_NEAR_OTHERS]
+            self._near_others = self._near[:, few]
             self._no_profile = np.zeros(len(scene.target_user))
         else:
             self._no_profile = _target_log_likelihood(without, self._blocked, np.arange(len(without)), scene)
@@ -160,7 +163,11 @@ class RankingReward:
         return gained - self._no_profile[_targets_of(user_rows, self.scene)]
 
     def _own_share(self, cosines: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Share of matched items below each target, less the text's mean share over the others' targets."""
+        """Share of matched items below each target, less the text's mean share over the others' targets.
+
+        Every other user counts alike, as every user does in a mean reward: otherwise the few with many targets would
+        stand for all, and a text that suits the rest would earn something with any of them.
+        """
         targets, scene = _targets_of(rows, self.scene), self.scene
         text = np.repeat(np.arange(len(rows)), self.target_counts(rows))
         unmet = np.full((len(rows), cosines.shape[1] + 1), np.nan, dtype=np.float32)  # the last: where no item is near
@@ -168,10 +175,11 @@ class RankingReward:
         own = _share_below(unmet, text, targets, self._near, scene)
         every = np.repeat(np.arange(len(rows)), len(self._others))
         others = np.tile(self._others, len(rows))
-        shares = _share_below(unmet, every, others, self._near, scene).reshape(len(rows), -1)
-        foreign = (scene.target_user[self._others] != rows[:, None]) & ~np.isnan(shares)
-        n = foreign.sum(axis=1)
-        mean = np.where(n > 0, np.where(foreign, shares, 0).sum(axis=1) / np.maximum(n, 1), 0.5)
+        shares = _share_below(unmet, every, others, self._near_others, scene).reshape(len(rows), -1)
+        of = scene.target_user[self._others]
+        weight = (1 / np.bincount(scene.target_user)[of]) * ((of != rows[:, None]) & ~np.isnan(shares))
+        total = weight.sum(axis=1)
+        mean = np.where(total > 0, (np.nan_to_num(shares) * weight).sum(axis=1) / np.maximum(total, 1e-12), 0.5)
         return own - mean[text]
 
     def target_counts(self, user_rows: np.ndarray) -> np.ndarray:
@@ -269,13 +277,12 @@ def _maximum_likelihood(features: np.ndarray, scene: Scene, l2: float) -> tuple[
     return found.x, float(found.fun)
 
 
-def _one_target_each(scene: Scene, config: RankingRewardConfig) -> np.ndarray:
-    """int64: one target, drawn, of each of ``n_others`` users or all. Targets drawn alike would be those of the few who
-    have many, and a text that suits the others would earn something with any of them."""
-    drawn = np.random.default_rng(config.seed).permutation(len(scene.target_user))
-    users, first = np.unique(scene.target_user[drawn], return_index=True)
-    kept = np.sort(first)[: config.n_others] if len(users) > config.n_others else first
-    return drawn[kept]
+def _drawn_targets(scene: Scene, config: RankingRewardConfig) -> np.ndarray:
+    """int64: all targets of ``n_others`` users, or of all."""
+    users = np.unique(scene.target_user)
+    if len(users) > config.n_others:
+        users = np.random.default_rng(config.seed).choice(users, size=config.n_others, replace=False)
+    return np.flatnonzero(np.isin(scene.target_user, users))
 
 
 def _targets_of(rows: np.ndarray, scene: Scene) -> np.ndarray:

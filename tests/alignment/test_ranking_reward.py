@@ -67,15 +67,15 @@ def test_texts_of_other_users_earn_nothing_when_matched(ranker):
 
 
 def test_sounding_like_what_everybody_likes_earns_nothing_when_matched(ranker):
-    scene = planted_scene(n_users=40, likes=0.5)  # tastes do not differ ...
+    scene = planted_scene(n_users=400, likes=0.5)  # tastes do not differ ...
     quality = np.random.default_rng(0).random(N_ITEMS).astype(np.float32)
     quality[scene.target_item] += 0.5  # ... and what is liked can be told from its vector
     items = np.concatenate([ITEMS, quality[:, None]], axis=1)
-    praise = np.zeros((40, 17), dtype=np.float32)
+    praise = np.zeros((400, 17), dtype=np.float32)
     praise[:, -1] = 1
     widened = replace(ranker, mean_profile=np.append(ranker.mean_profile, np.float32(0)))
     ranks = RankingReward(widened, scene, items, RankingRewardConfig())
-    shares = ranks.per_target(np.arange(40), praise)
+    shares = ranks.per_target(np.arange(400), praise)
     assert abs(shares.mean()) < 0.02
     assert shares.std() > 0.1  # though it says much about single targets
 
@@ -139,12 +139,31 @@ def test_matched_share_equals_a_slow_loop(ranker, n_matched):
 
     expected = []
     for row, vector in zip(rows, vectors, strict=True):
-        others = [share(row, vector, user, target) for user, target in targets if user != row]
-        others = [each for each in others if each is not None]
-        expected += [share(row, vector, u, t) - sum(others) / len(others) for u, t in targets if u == row]
+        of_users = []  # each other user counts once
+        for other in sorted({user for user, _ in targets} - {row}):
+            each = [share(row, vector, user, target) for user, target in targets if user == other]
+            of_users += [(one, sum(e is not None for e in each)) for one in each if one is not None]
+        n = {user: sum(u == user for u, _ in targets) for user, _ in targets}
+        others = sum(one / n[row] for one, _ in of_users) / sum(1 / n[row] for _ in of_users)
+        expected += [share(row, vector, u, t) - others for u, t in targets if u == row]
     config = RankingRewardConfig(n_matched=n_matched)
     assert RankingReward(ranker, scene, items, config).per_target(rows, vectors) == pytest.approx(expected, abs=1e-6)
     assert ties
+
+
+def test_a_user_with_many_targets_weighs_as_one_with_few(ranker):
+    scene = planted_scene(n_users=80, seed=7)
+    times = np.where(scene.target_user == 3, 50, 1)
+    heavy = replace(
+        scene, target_user=np.repeat(scene.target_user, times), target_item=np.repeat(scene.target_item, times)
+    )
+    vectors = profile_vectors(group_of(80))
+    rows = np.flatnonzero(np.arange(80) != 3)
+    found, expected = (
+        RankingReward(ranker, each, ITEMS, RankingRewardConfig()).per_target(rows, vectors[rows])
+        for each in (heavy, scene)
+    )
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_items_that_were_met_are_not_compared_with(ranker):
