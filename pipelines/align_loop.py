@@ -103,7 +103,7 @@ def run_reward(run: AlignmentRun) -> None:
             naming = target_naming(mine, _titles(run, judged.targets), config.frame.seed)
             facts["target_naming"] = naming.to_json() if naming else None
         if config.shrink:
-            rewards, shrinkage = shrunk(rewards, candidates)
+            rewards, shrinkage = shrunk(rewards, candidates, held_back(run, rewards))
             facts["shrinkage"] = shrinkage.to_json()
             run.say(shrinkage.to_text())
         run.write("rewards.parquet", rewards)
@@ -134,7 +134,7 @@ def run_pairs(run: AlignmentRun) -> int:
         if not is_due:
             return run.read("pairs.parquet").num_rows
         candidates, rewards = run.read("candidates.parquet"), run.read("rewards.parquet")
-        candidates = candidates.filter(pc.invert(pc.is_in(candidates[c.USER_ID], value_set=held_back(run))))
+        candidates = candidates.filter(pc.invert(pc.is_in(candidates[c.USER_ID], value_set=held_back(run, rewards))))
         pairs = preference_pairs(candidates, rewards, run.read("prompts.parquet"), config.pairs)
         rows = shuffled(pairs.rows, config.frame.seed) if config.shuffle_labels else pairs.rows
         run.say(pairs.statistics.to_text())
@@ -158,8 +158,9 @@ def run_train(run: AlignmentRun) -> None:
     config, pairs = run.config, run.path("pairs/pairs.jsonl")
     rows = run.read("pairs.parquet")
     start = run.frame.reward_cutoff - timedelta(days=config.window.days)
+    selecting = held_back(run, run.read("rewards.parquet"))
     provenance = Provenance(
-        user_ids=rows[c.USER_ID].to_pylist(),
+        user_ids=[*rows[c.USER_ID].to_pylist(), *selecting.to_pylist()],
         window=(start, run.frame.gate_cutoff),  # prompts end at the reward's cutoff, its targets at the gate's
         pair_rule=config.pairs.model_dump_json(),
         counts={"pairs": rows.num_rows, "users": len(rows[c.USER_ID].unique())},
@@ -168,7 +169,9 @@ def run_train(run: AlignmentRun) -> None:
         told = {"instruction": generator.prompt.instruction}
     with run.step("dpo", "dpo/model") as is_due:
         cache = run.home.cache / "reference"
-        training = config.dpo.model_copy(update=told | ({} if len(held_back(run)) else {"selection": None}))
+        # labels at random must not be helped by a selection that is not
+        end = {} if len(selecting) and not config.shuffle_labels else {"selection": None}
+        training = config.dpo.model_copy(update=told | end)
         with point_scorer(run) as scorer:
             chosen = scorer if training.selection else None
             dpo = train_dpo(pairs, training, run.base, run.path("dpo"), cache, provenance, scorer=chosen)

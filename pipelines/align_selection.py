@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,9 +21,9 @@ from pipelines.align_files import AlignmentRun
 from pipelines.align_judges import open_judge
 
 
-def held_back(run: AlignmentRun) -> pa.Array:
-    """User ids, string: the share of the users with rewards that makes no pairs, by a hash of seed and id."""
-    users = pc.unique(run.read("rewards.parquet")[c.USER_ID]).to_pylist()
+def held_back(run: AlignmentRun, rewards: pa.Table) -> pa.Array:
+    """User ids, string: the share of the users with ``rewards`` that makes no pairs, by a hash of seed and id."""
+    users = pc.unique(rewards[c.USER_ID]).to_pylist()
     drawn = sorted(users, key=lambda user: content_id("held_back", str(run.config.frame.seed), user))
     return pa.array(sorted(drawn[: round(run.config.held_back * len(users))]), pa.string())
 
@@ -32,7 +31,7 @@ def held_back(run: AlignmentRun) -> pa.Array:
 @contextmanager
 def point_scorer(run: AlignmentRun) -> Iterator[Scorer]:
     """The run's judge, guards included, on one text at temperature 0 of each held-back user; opened at first use."""
-    users = held_back(run)
+    users = held_back(run, run.read("rewards.parquet"))
     with ExitStack() as opened:
 
         @cache
@@ -41,9 +40,12 @@ def point_scorer(run: AlignmentRun) -> Iterator[Scorer]:
 
         def score(model: Path) -> tuple[float, float]:
             written = run.written(model, run.frame.reward_cutoff, users)
+            if written.num_rows < 2:  # a model that fell silent
+                return 0.0, 0.0
             texts, _ = scrubbed(written) if run.config.guards.scrub_ratings else (written, 0)
             rewards = guarded(judge().judge(texts).rewards, written, run.config.guards)
-            return float(np.mean(rewards["value"])), float(np.mean(written["n_words"]))
+            value, words = pc.sum(rewards["value"]).as_py(), pc.sum(written["n_words"]).as_py()
+            return value / len(users), words / len(users)  # who gets no text counts as nothing, not as nobody
 
         told = json.dumps(run.config.shaping(), sort_keys=True)
         yield Scorer(score, content_id("held_back", told, *users.to_pylist()))

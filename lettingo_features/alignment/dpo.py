@@ -133,8 +133,7 @@ def train_dpo(
         "steps": step,
         "batch_size": batch_size(arguments),
         "config": config.model_dump(),
-        "metrics": _metrics([row for row in logged if row["step"] <= step])
-        | kl_divergence(draft, base, asked, config.instruction, config.seed),
+        "metrics": _metrics(logged, step) | kl_divergence(draft, base, asked, config.instruction, config.seed),
         "data": provenance.facts(),
     }
     return run.publish(draft, facts, provenance.user_ids)
@@ -167,12 +166,13 @@ def _check_apart(rows: pa.Table, held_rows: pa.Table) -> None:
         )
 
 
-def _metrics(logged: list[dict[str, Any]]) -> dict[str, float]:
-    """Means over the last tenth of the training's log, and the last evaluation."""
-    steps = [row for row in logged if "loss" in row]
+def _metrics(logged: list[dict[str, Any]], step: int) -> dict[str, float]:
+    """Means over the last tenth of the log up to ``step``, or its first line, and the last evaluation until then."""
+    every = [row for row in logged if "loss" in row]
+    steps = [row for row in every if row["step"] <= step] or every[:1]
     last = steps[-max(1, len(steps) // 10) :]
     metrics = {name: float(np.mean([row[key] for row in last])) for name, key in _SUMMARY.items()}
-    evaluations = [row for row in logged if "eval_loss" in row]
+    evaluations = [row for row in logged if "eval_loss" in row and row["step"] <= step]
     if evaluations:
         metrics |= {f"held_out_{name}": evaluations[-1][f"eval_{key}"] for name, key in _SUMMARY.items()}
     return metrics

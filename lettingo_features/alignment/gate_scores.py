@@ -21,7 +21,7 @@ MATCHED, SHELVES, REWARD = "matched", "shelves nDCG@5", "ranking reward"
 RANKED = MEASURES[0]
 METRICS = (MATCHED, RANKED)
 """What decides, the first metric above all. `SHELVES` and `REWARD` are shown beside them: what else a text can be asked
-for, and what training saw."""
+for, and the ranking reward, which training saw unless the sentiment judge rewarded."""
 
 Read = Callable[[Sequence[str]], np.ndarray]
 
@@ -38,7 +38,7 @@ class GateJudges:
     evaluator
         Trees over words and behaviour, trained before the gate's cutoff.
     reward, reward_read
-        The reward itself on these users, for the row that shows what training saw.
+        The ranking reward on these users, as training saw it unless the sentiment judge rewarded.
     """
 
     def __init__(

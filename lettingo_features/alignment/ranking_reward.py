@@ -107,6 +107,7 @@ def fit_ranker(
 
 
 _NEAR_OTHERS = 200  # items that a target of another user is compared with: there are many targets, so few will do
+_MOST_OTHERS = 6_000  # targets, for memory and time where users have many
 _TEXT_SCALE = np.float32(10)  # one over the spread of a cosine over items, about 0.1: as the standardised features
 
 
@@ -278,11 +279,11 @@ def _maximum_likelihood(features: np.ndarray, scene: Scene, l2: float) -> tuple[
 
 
 def _drawn_targets(scene: Scene, config: RankingRewardConfig) -> np.ndarray:
-    """int64: all targets of ``n_others`` users, or of all."""
-    users = np.unique(scene.target_user)
-    if len(users) > config.n_others:
-        users = np.random.default_rng(config.seed).choice(users, size=config.n_others, replace=False)
-    return np.flatnonzero(np.isin(scene.target_user, users))
+    """int64: all targets of ``n_others`` users or of all, but of no more users than `_MOST_OTHERS` targets are of."""
+    users, counts = np.unique(scene.target_user, return_counts=True)
+    drawn = np.random.default_rng(config.seed).permutation(len(users))[: config.n_others]
+    kept = drawn[: max(2, int(np.searchsorted(np.cumsum(counts[drawn]), _MOST_OTHERS, side="right")))]
+    return np.flatnonzero(np.isin(scene.target_user, users[kept]))
 
 
 def _targets_of(rows: np.ndarray, scene: Scene) -> np.ndarray:

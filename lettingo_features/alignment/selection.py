@@ -22,8 +22,9 @@ Score = Callable[[Path], tuple[float, float]]
 class SelectionConfig(Config):
     """Points that are looked at, and which may be kept."""
 
-    points: int = Field(default=8, ge=1)
-    """Evenly spaced over the training, its end included; each costs a checkpoint and a text per held-back user."""
+    points: int = Field(default=8, ge=2)
+    """Evenly spaced over the training, its end included; each costs a checkpoint on disk, optimizer included, and a
+    text per held-back user."""
     length_ratio: float = Field(default=1.4, gt=1)
     """Mean words at most so many times the base's, and at least one part in so many. The gate's guardrail is a little
     wider, 1.5: its users are others."""

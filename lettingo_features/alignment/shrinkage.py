@@ -56,7 +56,7 @@ class Shrinkage:
 
     def to_text(self) -> str:
         """A table for a terminal: strongest effects first."""
-        strongest = sorted(self.effects.items(), key=lambda item: -abs(item[1][0] / item[1][1]))
+        strongest = sorted(self.effects.items(), key=lambda item: -abs(item[1][0]) / max(item[1][1], 1e-12))
         rows = [("attribute", "effect of one sd", "standard error")]
         rows += [(name, f"{effect:+.4f}", f"{error:.4f}") for name, (effect, error) in strongest]
         return (
@@ -65,8 +65,10 @@ class Shrinkage:
         )
 
 
-def shrunk(rewards: pa.Table, candidates: pa.Table) -> tuple[pa.Table, Shrinkage]:
+def shrunk(rewards: pa.Table, candidates: pa.Table, left_out: pa.Array | None = None) -> tuple[pa.Table, Shrinkage]:
     """``rewards`` with ``value`` and ``noise`` replaced by the posterior's; ``raw`` stays. Rows stay in their order.
+
+    What kinds of texts earn is learnt without the users ``left_out``, string.
 
     Raises
     ------
@@ -92,8 +94,10 @@ def shrunk(rewards: pa.Table, candidates: pa.Table) -> tuple[pa.Table, Shrinkage
         )
     values = rewards["value"].to_numpy()
     own = _within(values, user)
-    effects, covariance = _regression(attributes, own, user)
-    tau2 = _spread(own - attributes @ effects, noise, np.bincount(user)[user])
+    none = pa.array([], pa.string())
+    seen = ~np.asarray(pc.is_in(rewards[c.USER_ID], value_set=none if left_out is None else left_out))
+    effects, covariance = _regression(attributes[seen], own[seen], user[seen])
+    tau2 = _spread((own - attributes @ effects)[seen], noise[seen], np.bincount(user)[user][seen])
     prior = attributes @ effects
     kept = tau2 / (tau2 + noise**2)
     posterior = (values - own) + prior + kept * (own - prior)

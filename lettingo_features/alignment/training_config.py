@@ -125,7 +125,7 @@ class DpoTraining(_Training):
         Raises
         ------
         ConfigError
-            A name or value that TRL does not know, or one that is set elsewhere.
+            A name or value that TRL does not know, or one that is set elsewhere, as checkpoints are by ``selection``.
         """
         try:
             from trl import DPOConfig
@@ -133,7 +133,10 @@ class DpoTraining(_Training):
             raise MissingExtraError("Preference training", "train") from None
         defaults = {**DPO_DEFAULTS, **_device(), "max_length": context, "eval_strategy": "epoch" if held_out else "no"}
         if self.selection:
-            defaults |= {"save_steps": 1 / self.selection.points, "save_total_limit": None}  # each one is a point
+            told = sorted(field for field in self.dpo if field.startswith("save_"))
+            if told:
+                raise ConfigError(f"dpo.{told[0]} cannot be set beside 'selection', whose points are the checkpoints.")
+            defaults |= {"save_steps": 1 / self.selection.points, "save_total_limit": None}
         return self._arguments(DPOConfig, "dpo", defaults, self.dpo, checkpoints, context)
 
 

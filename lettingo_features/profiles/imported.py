@@ -107,6 +107,7 @@ def read_texts(
     reader = kinds.get(path.suffix, "read_csv({}, all_varchar = true)").format(literal(str(path)))
     conditions = [condition.partition("=") for condition in where]
     connection = connect()
+    connection.execute("SET preserve_insertion_order = true")  # several texts of one user are draws, in their order
     try:
         present = [name for name, *_ in connection.sql(f"DESCRIBE SELECT * FROM {reader}").fetchall()]
         missing = sorted({user_column, text_column, *(name for name, _, _ in conditions)} - set(present))

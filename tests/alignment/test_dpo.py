@@ -40,7 +40,10 @@ def files(tmp_path_factory) -> Path:
 
 
 def train(files: Path, out: Path, fields: dict | None = None, scorer: Scorer | None = None, **config) -> Trained:
-    told = DpoTraining(dpo=FAST | (fields or {}), kl_prompts=8, **config)
+    fields = FAST | (fields or {})
+    if scorer:
+        del fields["save_steps"]
+    told = DpoTraining(dpo=fields, kl_prompts=8, **config)
     held_out = files / "held_out.jsonl"
     return train_dpo(files / "pairs.jsonl", told, embedded_model(), out, files / "cache", PROVENANCE, held_out, scorer)
 
@@ -114,7 +117,7 @@ def test_the_best_point_is_kept_as_a_training_that_ended_there(files, tmp_path, 
 
     scorer = Scorer(score, "by hand")
     told = {"lora": lora, "selection": SelectionConfig(points=5, length_ratio=9.0)}
-    kept = train(files, tmp_path / "kept", {"save_steps": 0.2}, scorer=scorer, **told)
+    kept = train(files, tmp_path / "kept", scorer=scorer, **told)
     assert kept.steps == 2 and kept.revision == seen[2]
     assert len(set(seen[1:])) == 5 and seen[0] == model_hash(str(embedded_model()))
     points = json.loads((tmp_path / "kept" / "points.json").read_text())
@@ -126,6 +129,8 @@ def test_the_best_point_is_kept_as_a_training_that_ended_there(files, tmp_path, 
 def test_a_selection_needs_a_scorer_and_a_scorer_a_selection(files, tmp_path):
     with pytest.raises(ConfigError, match="both 'selection' and a scorer"):
         train(files, tmp_path / "a", selection=SelectionConfig())
+    with pytest.raises(ConfigError, match=r"dpo\.save_steps cannot be set beside 'selection'"):
+        DpoTraining(dpo=FAST, selection=SelectionConfig()).arguments(tmp_path, 512)
     with pytest.raises(ConfigError, match="both 'selection' and a scorer"):
         train(files, tmp_path / "b", scorer=Scorer(lambda model: (0.0, 1.0), "x"))
 

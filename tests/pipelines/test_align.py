@@ -37,7 +37,7 @@ SMALL = {
     "explore": {"n_candidates": 4},
     "reward": {"n_matched": 100, "n_others": 40},
     "pairs": {"noise_factor": 0.0},
-    "dpo": {"dpo": {"num_train_epochs": 1, "save_steps": 2}, "kl_prompts": 4},
+    "dpo": {"dpo": {"num_train_epochs": 1}, "kl_prompts": 4},
     "sft": {"kl_prompts": 4},
     "evaluator": {"topics": 16, "ranker": {"trees": 10}},
     "gate": {"permutations": 199, "resamples": 200},
