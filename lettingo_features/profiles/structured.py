@@ -23,6 +23,9 @@ MAX_CLAIMS, MAX_SUPPORT = 8, 12
 "Claims per profile, and interactions named per claim."
 _REJECTED_CHARS, _REASON_CHARS = 1_000, 160
 _WHITE = " \t\r\n"
+_BLANKS = dict.fromkeys(
+    range(32), " "
+)  # JSON allows no control character in a string; grammars of decoders let tabs by
 
 
 class _Claim(BaseModel):
@@ -86,7 +89,7 @@ n_dropped_references=1, n_dropped_claims=0, n_lint=0)
         ``text`` is not one JSON object of the schema and nothing else; the message fits `repair_prompt`.
     """
     try:
-        answer = _Answer.model_validate_json(text.strip(_WHITE))
+        answer = _Answer.model_validate_json(text.strip(_WHITE).translate(_BLANKS))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = first["loc"][:-1] if first["type"] == "extra_forbidden" else first["loc"]  # not the key: it is answer

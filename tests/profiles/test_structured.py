@@ -48,6 +48,11 @@ def test_text_and_claims_are_linted() -> None:
     assert (profile.text, profile.claims[0].text, profile.n_lint) == ("Likes Drama.\nMuch", "See now", 5)
 
 
+def test_control_characters_are_blanks() -> None:
+    profile = parse('{"profile":"Likes\tDrama\x00.",\n"claims":[]}', n_rows=10)
+    assert profile.text.split() == ["Likes", "Drama", "."]
+
+
 def test_words_are_the_callers_to_cap() -> None:
     profile = parse(answer(profile="abc " * 200), n_rows=1)
     assert (len(profile.text.split()), profile.n_lint) == (200, 0)
