@@ -13,11 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
+import pandas as pd
+import pyarrow.parquet as pq
 
 from lettingo_features.alignment.gate_scores import MATCHED, RANKED, REWARD, SHELVES
+from lettingo_features.evaluation.statistics import Bootstrap, paired_p_value
 from lettingo_features.home import Home
 from lettingo_features.text_table import aligned
 
@@ -67,7 +71,23 @@ def _table(root: Path, runs: dict[int, tuple[dict, float]], metric: str) -> str:
                 low, high = row["difference_interval"]
                 compared = (f"{row['difference']:+.4f}", f"[{low:+.4f}, {high:+.4f}]", f"{row['p']:.4f}")
             lines.append((f"{seed}, {arm}", f"{row['mean']:.4f}", *compared))
+    lines += [_over_seeds(root, runs, metric, arm) for arm in ("sft", "aligned") if len(runs) > 1]
     return aligned(lines)
+
+
+def _over_seeds(root: Path, seeds: Iterable[int], metric: str, arm: str) -> tuple[str, ...]:
+    """Each user's difference from base, averaged over the seeds whose gate the user was in; users are resampled."""
+    tables = []
+    for seed in seeds:
+        scores = pq.read_table(Home(root).alignment / f"seed{seed}" / "gate" / "scores.parquet").to_pandas()
+        by_arm = scores[scores["metric"] == metric].pivot(index="user_id", columns="arm", values="value")
+        if arm in by_arm:
+            tables.append(by_arm[arm] - by_arm["base"])
+    differences = pd.concat(tables).groupby(level=0).mean().to_numpy()
+    low, high = Bootstrap(len(differences), 10_000, 0.95, 0).interval(differences[None])
+    p = paired_p_value(differences, 9_999, 0)
+    named = f"all {len(tables)}, {arm} ({len(differences):,} users)"
+    return named, "", f"{differences.mean():+.4f}", f"[{low:+.4f}, {high:+.4f}]", f"{p:.4f}"
 
 
 if __name__ == "__main__":
