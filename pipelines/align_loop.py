@@ -103,7 +103,7 @@ def run_reward(run: AlignmentRun) -> None:
             naming = target_naming(mine, _titles(run, judged.targets), config.frame.seed)
             facts["target_naming"] = naming.to_json() if naming else None
         if config.shrink:
-            rewards, shrinkage = shrunk(rewards, candidates, held_back(run, rewards))
+            rewards, shrinkage = shrunk(rewards, candidates, held_back(run, rewards), judged.attributes)
             facts["shrinkage"] = shrinkage.to_json()
             run.say(shrinkage.to_text())
         run.write("rewards.parquet", rewards)

@@ -46,14 +46,17 @@ class Words:
     Parameters
     ----------
     item_texts
-        Of the catalogue; sets vocabulary, weights and topics.
+        Of the catalogue; sets vocabulary, weights and topics. English function words are left out: titles and prose
+        share them without meaning the same.
     """
 
     def __init__(self, item_texts: Sequence[str], topics: int, seed: int) -> None:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        self._weights = TfidfVectorizer(sublinear_tf=True, min_df=2, strip_accents="unicode")
+        self._weights = TfidfVectorizer(
+            sublinear_tf=True, min_df=2, strip_accents="unicode", stop_words="english"
+        )
         try:
             counts = self._weights.fit_transform(item_texts)
         except ValueError:  # no text, or no word that two of them have

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 
@@ -20,6 +21,8 @@ class Judged:
     """For ``reward.json`` and the report; ``controls`` among them: mean reward by what the judge was shown."""
     text: str
     """For a terminal."""
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+    """float64, one per row of ``rewards``: what was measured of each text without a target, for `shrinkage`."""
 
 
 class Judge(Protocol):

@@ -34,7 +34,7 @@ class LoopConfig(Config):
     "Words after which a text ends at its last whole sentence."
     explore: ExploreConfig = ExploreConfig()
     "Candidates."
-    reader: Reader = "words"
+    reader: Reader = "encoder"
     """What turns a text into a vector for the reward: the sentence encoder that serves, or the words of the catalogue
     (`evaluator.Words`). The gate's first metric reads with the other one."""
     judge: Literal["ranking", "sentiment"] = "ranking"

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lettingo_features import columns as c
 from lettingo_features.alignment.judge import Judged
 from lettingo_features.alignment.ranking_reward import RankingReward
+from lettingo_features.alignment.window_fit import window_fit
 from lettingo_features.evaluation.controls import foreign_rows
 
 
@@ -47,7 +48,8 @@ class RankingJudge:
             "controls": controls,
         }
         text = ", ".join(f"{name} {value:+.4f}" for name, value in controls.items())
-        return Judged(self.reward.rewards(mine, vectors), self._targets, facts, text)
+        fit = window_fit(scene, scene.rows_of(mine[c.USER_ID]), vectors, self._read(scene.item_texts))
+        return Judged(self.reward.rewards(mine, vectors), self._targets, facts, text, {"fits the window": fit})
 
     def _controls(self, candidates: pa.Table, vectors: np.ndarray) -> dict[str, float]:
         """Mean raw reward of the candidates, and of the same texts given to other users."""

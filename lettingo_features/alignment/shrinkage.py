@@ -2,13 +2,15 @@
 
 A candidate's value is its own effect plus noise of a known size (`ranking_reward`). Within a user, values are compared
 with a prior: a regression, over all users, on what can be seen of a text without its user: who wrote it, in which
-style, how long it is, how many names and numbers it has, how many of the names are supported. The spread of true
-effects round the prior is estimated by moments, and the posterior mean and standard deviation take the place of value
+style, how long it is, how many names and numbers it has, how many of the names are supported; and on what the judge
+measured of it before any target, such as how well it fits its window (`window_fit`). The spread of true effects round
+the prior is estimated by moments, and the posterior mean and standard deviation take the place of value
 and noise (empirical Bayes; Efron and Morris 1975). Ours: the paper's one correct-or-not answer has no such estimate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,10 +67,15 @@ class Shrinkage:
         )
 
 
-def shrunk(rewards: pa.Table, candidates: pa.Table, left_out: pa.Array | None = None) -> tuple[pa.Table, Shrinkage]:
+def shrunk(
+    rewards: pa.Table,
+    candidates: pa.Table,
+    left_out: pa.Array | None = None,
+    measured: Mapping[str, np.ndarray] | None = None,
+) -> tuple[pa.Table, Shrinkage]:
     """``rewards`` with ``value`` and ``noise`` replaced by the posterior's; ``raw`` stays. Rows stay in their order.
 
-    What kinds of texts earn is learnt without the users ``left_out``, string.
+    What kinds of texts earn is learnt without the users ``left_out``, string. ``measured`` are `judge.Judged.attributes`.
 
     Raises
     ------
@@ -84,6 +91,8 @@ def shrunk(rewards: pa.Table, candidates: pa.Table, left_out: pa.Array | None = 
     place = pc.index_in(rewards["candidate_id"], candidates["candidate_id"].combine_chunks())
     user = rewards[c.USER_ID].combine_chunks().dictionary_encode().indices.to_numpy()
     names, raw = _attributes(candidates.take(place))
+    if measured:
+        names, raw = [*names, *measured], np.column_stack([raw, *measured.values()])
     attributes = _within(raw, user)
     scale = attributes.std(axis=0)
     used = scale > 1e-9

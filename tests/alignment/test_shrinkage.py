@@ -152,3 +152,16 @@ def test_what_was_learnt_can_be_read():
     lines = learnt.to_text().splitlines()
     strength = {name: abs(effect / error) for name, (effect, error) in learnt.effects.items()}
     assert lines[2].startswith(max(strength, key=strength.get)) and f"noise {learnt.noise:.4f}" in lines[-1]
+
+
+def test_what_a_judge_measured_is_an_attribute_as_well():
+    given, found, truth = planted(3, kind=0.0, spread=0.4)
+    rng = np.random.default_rng(0)
+    measured = {"told": truth + rng.normal(0, 0.2, len(truth)), "nothing": rng.normal(size=len(truth))}
+    before, _ = shrunk(given, found)
+    after, learnt = shrunk(given, found, measured=measured)
+    effect, error = learnt.effects["told"]
+    assert effect > 8 * error
+    assert abs(learnt.effects["nothing"][0]) < 3 * learnt.effects["nothing"][1]
+    left = [np.mean((within(table["value"].to_numpy()) - within(truth)) ** 2) for table in (before, after)]
+    assert left[1] < left[0] / 2
