@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,8 +45,8 @@ def point_scorer(run: AlignmentRun) -> Iterator[Scorer]:
                 return 0.0, 0.0
             texts, _ = scrubbed(written) if run.config.guards.scrub_ratings else (written, 0)
             rewards = guarded(judge().judge(texts).rewards, written, run.config.guards)
-            value, words = pc.sum(rewards["value"]).as_py(), pc.sum(written["n_words"]).as_py()
-            return value / len(users), words / len(users)  # who gets no text counts as nothing, not as nobody
+            value = pc.sum(rewards["value"]).as_py() / len(users)  # who gets no text counts as nothing, not as nobody
+            return value, float(np.median(written["n_words"]))
 
         told = json.dumps(run.config.shaping(), sort_keys=True)
         yield Scorer(score, content_id("held_back", told, *users.to_pylist()))

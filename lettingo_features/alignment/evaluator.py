@@ -54,9 +54,7 @@ class Words:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        self._weights = TfidfVectorizer(
-            sublinear_tf=True, min_df=2, strip_accents="unicode", stop_words="english"
-        )
+        self._weights = TfidfVectorizer(sublinear_tf=True, min_df=2, strip_accents="unicode", stop_words="english")
         try:
             counts = self._weights.fit_transform(item_texts)
         except ValueError:  # no text, or no word that two of them have

@@ -39,7 +39,7 @@ _TIMES = ("reward_cutoff", "gate_cutoff", "end")
 class FrameConfig(Config):
     """Shares of time and users."""
 
-    reward_share: float = Field(default=0.2, gt=0, lt=1)
+    reward_share: float = Field(default=0.3, gt=0, lt=1)
     "Share of all interactions that lie in the reward's target period."
     gate_share: float = Field(default=0.2, gt=0, lt=1)
     "Share of all interactions, the newest, that lie in the gate's target period."
@@ -51,12 +51,12 @@ class FrameConfig(Config):
     "Fit users kept, in order of the hash."
     max_explored: int = Field(default=500, ge=1)
     "Explored users kept, in order of the hash; each costs its candidates."
-    max_gate: int = Field(default=1_000, ge=1)
+    max_gate: int = Field(default=1_200, ge=1)
     "Gate users kept, in order of the hash; each costs one text per compared generator."
     min_interactions: int = Field(default=5, ge=1)
     "Items in the window from which a user takes part: below, the statistical generator writes."
-    positive_share: float = Field(default=0.8, gt=0, le=1)
-    "Share of the rating scale from which an interaction is a target; events without a rating are."
+    positive_share: float = Field(default=0.7, gt=0, le=1)
+    "Share of the rating scale from which an interaction is a target: 4 of 5, 7 of 10. Events without a rating are."
     seed: int = 0
     "Of the hash."
 

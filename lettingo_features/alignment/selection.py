@@ -16,7 +16,7 @@ from pydantic import Field
 from lettingo_features.config import Config
 
 Score = Callable[[Path], tuple[float, float]]
-"""Directory of a whole model -> mean reward and mean words of the texts that it writes at temperature 0."""
+"""Directory of a whole model -> mean reward and median words of the texts that it writes at temperature 0."""
 
 
 class SelectionConfig(Config):
@@ -26,8 +26,8 @@ class SelectionConfig(Config):
     """Evenly spaced over the training, its end included; each costs a checkpoint on disk, optimizer included, and a
     text per held-back user."""
     length_ratio: float = Field(default=1.4, gt=1)
-    """Mean words at most so many times the base's, and at least one part in so many. The gate's guardrail is a little
-    wider, 1.5: its users are others."""
+    """Median words at most so many times the base's, and at least one part in so many. The gate's guardrail, of medians
+    as well, is a little wider, 1.5: its users are others."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def shrunk(
 ) -> tuple[pa.Table, Shrinkage]:
     """``rewards`` with ``value`` and ``noise`` replaced by the posterior's; ``raw`` stays. Rows stay in their order.
 
-    What kinds of texts earn is learnt without the users ``left_out``, string. ``measured`` are `judge.Judged.attributes`.
+    What kinds of texts earn is learnt without the users ``left_out``, string. ``measured``: `judge.Judged.attributes`.
 
     Raises
     ------

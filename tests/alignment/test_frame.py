@@ -37,7 +37,7 @@ def regular(user: str, last: timedelta = DAY) -> list[Event]:
 
 
 def frame_of(root: Path, events: list[Event], window: WindowConfig = WINDOW, **config) -> Frame:
-    return make_frame(write_home(root, events), FrameConfig(**config), window)
+    return make_frame(write_home(root, events), FrameConfig(**{"reward_share": 0.2, **config}), window)
 
 
 def pairs(targets: pa.Table) -> list[tuple[str, str]]:
@@ -74,8 +74,8 @@ def test_targets_at_every_boundary(tmp_path):
 
 
 LIKES = [  # ratings of one item with their hours after the reward cutoff plus lag, (hour, rating) of the target or None
-    ([(1, 4.0)], (1, 4.0)),  # 0  0.8 of 5
-    ([(1, 3.5)], None),  # 1
+    ([(1, 3.5)], (1, 3.5)),  # 0  0.7 of 5
+    ([(1, 3.0)], None),  # 1
     ([(1, None)], (1, None)),  # 2  an event without a rating
     ([(3, 4.0), (1, 5.0)], (1, 5.0)),  # 3  first liked, best rating: one target
     ([(1, 2.0), (2, 5.0)], (2, 5.0)),  # 4  the dislike is none
@@ -188,7 +188,7 @@ def test_periods_of_a_whole_world(small):
     shares = [
         np.mean(instants < np.datetime64(at.replace(tzinfo=None))) for at in (frame.reward_cutoff, frame.gate_cutoff)
     ]
-    assert shares == pytest.approx([0.6, 0.8], abs=1e-3)
+    assert shares == pytest.approx([0.5, 0.8], abs=1e-3)
     assert frame.facts()["reward_cutoff"] == frame.reward_cutoff.isoformat()
     assert frame.facts()["gate_users"] == len(frame.gate)
 

@@ -126,7 +126,7 @@ def test_a_step_without_settings_goes_on_with_those_of_the_run(opened, written):
     [
         ({"seed": 5}, "another config.dpo.seed"),
         ({"fast": True}, "another config.dpo.kl_prompts, .*config.frame.max_explored"),
-        ({"reader": "encoder"}, "another config.reader"),
+        ({"reader": "words"}, "another config.reader"),
         ({"judge": "sentiment", "judge_model": "m"}, "begun with the judge ranking"),
         ({"judge_model": "m"}, "belong to --judge sentiment"),
         ({"prompt": "lettingo-1"}, "another prompt"),
