@@ -164,7 +164,13 @@ def _why(record: GeneratorRelease, champion: GeneratorRelease | None, forced: st
             "be promoted all the same: --force 'REASON'."
         )
     compared = record.verdict.get("released_revision")
-    if compared and champion and champion.revision and compared != champion.revision:
+    if compared and champion and champion.revision is None:
+        raise ReleaseError(
+            f"The gate compared {record.name} with model {compared[:12]}, and nothing says which model the champion "
+            f"{champion.name} is: it was built before it was registered. Say it: lettingo release register "
+            f"{champion.name} with the options it was built with; or state a reason: --force 'REASON'."
+        )
+    if compared and champion and compared != champion.revision:
         raise ReleaseError(
             f"The gate compared {record.name} with model {compared[:12]}, and the champion {champion.name} is model "
             f"{champion.revision[:12]}: being better than the one says nothing of the other. Run the gate against the "

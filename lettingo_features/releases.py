@@ -46,8 +46,11 @@ from lettingo_features.release_records import (
     as_release,
 )
 
-IDENTITY = ("model", "revision", "adapter", "prompt", "settings")
-"""Columns that may not change once they are known: a version is a name."""
+IDENTITY = ("revision", "adapter", "prompt", "settings")
+"""Columns that may not change once they are known: a version is a name. They hold contents; where those lie is the
+column ``model`` and, of ``settings``, `FILES`: a directory may move."""
+FILES = "files"
+"""Field of ``settings`` that names directories; no part of the identity."""
 
 
 class ReleaseRegistry:
@@ -101,7 +104,7 @@ class ReleaseRegistry:
         Parameters
         ----------
         identity
-            Values of `IDENTITY`.
+            Values of `IDENTITY` and of the column ``model``.
         writer
             How to write with it from here on: may change, as a server may move.
         verdict
@@ -114,14 +117,14 @@ class ReleaseRegistry:
             The name is taken by another generator or reserved, or the verdict says none of the three.
         """
         _require_usable(name, verdict)
-        told = {key: _dumped(identity.get(key)) for key in IDENTITY}
+        told = {key: _dumped(identity.get(key)) for key in ("model", *IDENTITY)}
         with self.database.writing() as connection:
             known = connection.execute(sa.select(releases).where(releases.c.name == name)).one_or_none()
             if known is None:
                 values = {"name": name, "state": CANDIDATE, "parent": parent, "created_by": who}
                 connection.execute(sa.insert(releases).values(**values))
             elif known.settings is not None:  # else it was adopted: what it is has not been told yet
-                changed = sorted(key for key in IDENTITY if getattr(known, key) != told[key])
+                changed = sorted(key for key in IDENTITY if _differs(key, getattr(known, key), told[key]))
                 if changed:
                     raise ReleaseError(
                         f"The release {name} is registered as another generator: {', '.join(changed)} differ. A "
@@ -347,6 +350,14 @@ def _require_usable(name: str, verdict: dict[str, Any] | None) -> None:
             f"The gate's verdict says {verdict.get('decision')!r}: its field 'decision' must be promote, hold or "
             "reject."
         )
+
+
+def _differs(key: str, known: str | None, told: str | None) -> bool:
+    """Whether two stored values of `IDENTITY` are of two generators: what lies elsewhere is the same."""
+    if key != "settings" or known is None or told is None:
+        return known != told
+    one, other = (json.loads(value) | {FILES: None} for value in (known, told))
+    return one != other
 
 
 def _dumped(value: Any) -> str | None:

@@ -127,7 +127,7 @@ class AlignmentRun:
             self.write("elsewhere.parquet", _as_rows(elsewhere))
         first = {"steps": {}, "model": self.writer.model, "encoder_model": self.encoder.config.model}
         self.write_json("run.json", first | known | told)  # before the frame: its settings are fixed now
-        frame = Frame.load(self.directory / "frame")
+        frame = Frame.load(self.directory / "frame", beside=(Path(WINDOWS).name,))
         if frame is None:
             frame = make_frame(self.home, self.config.frame, self.config.window)
             self.write(WINDOWS, digests_of(self.home, frame, self.config.window))  # the frame's own mark comes last

@@ -86,7 +86,7 @@ def run_release(run: AlignmentRun, release: str, promote: bool) -> dict[str, Any
         promoted = False
         if release not in settled:
             adapter = run.path("dpo/adapter")  # of a training with LoRA
-            merged = {"directory": str(adapter), "base": str(run.base)} if adapter.is_dir() else None
+            merged = {"adapter": str(adapter), "base": str(run.base)} if adapter.is_dir() else None
             told = {"verdict": verdict, "encoder": run.encoder.config.model, "built": built, "merged": merged}
             run_register(run.home, registry, release, writer, **told)
             promoted = promote and verdict["decision"] == "promote"

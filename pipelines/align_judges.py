@@ -10,7 +10,7 @@ from lettingo_features.alignment.ranking_judge import RankingJudge
 from lettingo_features.alignment.sentiment_reward import SentimentReward, SentimentRewardConfig
 from lettingo_features.generation.engine import Engine
 from pipelines.align_files import AlignmentRun
-from pipelines.writers import WriterOptions, calls_at_once, ledger_url, make_engine
+from pipelines.writers import WriterOptions, calls_at_once, ledger_url, make_engine, refuse_ignored
 
 ANSWER_TOKENS = 32
 "The longest answer of the three has about a dozen."
@@ -51,6 +51,7 @@ def _engine(options: WriterOptions, by: str) -> Engine:
     instruction = "" if bare else asked.INSTRUCTION
     if by == "answer":
         return make_engine(options, instruction, asked.JSON_SCHEMA, ANSWER_TOKENS)
+    refuse_ignored(options)
     told = {"model": options.model, "instruction": instruction, "max_new_tokens": ANSWER_TOKENS}
     config = TransformersConfig(**told, **({"dtype": options.dtype} if options.dtype else {}))
     return AnswerLikelihoods(TransformersEngine(config), asked.ANSWERS)

@@ -134,8 +134,8 @@ def run_pairs(run: AlignmentRun) -> int:
         if not is_due:
             return run.read("pairs.parquet").num_rows
         candidates, rewards = run.read("candidates.parquet"), run.read("rewards.parquet")
-        candidates = candidates.filter(pc.invert(pc.is_in(candidates[c.USER_ID], value_set=held_back(run, rewards))))
-        pairs = preference_pairs(candidates, rewards, run.read("prompts.parquet"), config.pairs)
+        selecting, prompts = held_back(run, rewards), run.read("prompts.parquet")
+        pairs = preference_pairs(candidates, rewards, prompts, config.pairs, held_back=selecting)
         rows = shuffled(pairs.rows, config.frame.seed) if config.shuffle_labels else pairs.rows
         run.say(pairs.statistics.to_text())
         shaping = ("judge", "reward", "sentiment", "reader", "guards", "shrink", "pairs", "held_back", "shuffle_labels")

@@ -72,12 +72,13 @@ def run_register(
     """Register what ``writer`` says as release ``name``, with the windows and style of its parent (the champion when
     None), or with those of ``built`` (fields of ProfileBuildConfig) where it says others; returns its row.
 
-    ``merged`` names the ``directory`` of a LoRA adapter that the model holds already, and its ``base``: the release
-    carries both, so that a server of the base can serve the adapter under its content-hash name.
+    ``merged`` names the directories of a LoRA ``adapter`` that the model holds already and of its ``base``: the release
+    carries the contents of both, and where they lie, so that a server of the base can serve the adapter.
     """
     from lettingo_features.errors import ReleaseError
     from lettingo_features.profiles.build import ProfileBuildConfig
     from lettingo_features.profiles.release import Release
+    from lettingo_features.releases import FILES
 
     champion = _adopt(home, registry)
     if champion != name:
@@ -98,10 +99,11 @@ def run_register(
     }
     identity = model_identity(WriterOptions(**options)) | {"prompt": writer.prompt, "settings": settings}
     if merged is not None:
-        from lettingo_features.generation.model_files import adapter_name
+        from lettingo_features.generation.model_files import adapter_name, model_hash
 
-        settings["adapter"] = {name: str(Path(path).resolve()) for name, path in merged.items()}
-        identity["adapter"] = adapter_name(merged["directory"])
+        settings["adapter"] = {"base": model_hash(merged["base"])}
+        settings[FILES] = {name: str(Path(path).resolve()) for name, path in merged.items()}
+        identity["adapter"] = adapter_name(merged["adapter"])
     return registry.register(name, identity, options, _who(), parent, verdict)
 
 

@@ -120,7 +120,8 @@ _ONLY = {  # option -> what it belongs to, and whether that was asked for
 }
 
 
-def _refuse_ignored(options: WriterOptions) -> None:
+def refuse_ignored(options: WriterOptions) -> None:
+    """Raises ConfigError for an option that the engine asked for would not read."""
     from lettingo_features.errors import ConfigError
 
     default = WriterOptions()
@@ -174,7 +175,7 @@ def make_engine(options: WriterOptions, instruction: str, json_schema: str | Non
     from lettingo_features.errors import ConfigError
     from lettingo_features.profiles.local_model import embedded_model
 
-    _refuse_ignored(options)
+    refuse_ignored(options)
     told: dict[str, Any] = {
         "model": options.model or str(embedded_model()),
         "instruction": instruction,

@@ -234,6 +234,17 @@ def test_a_verdict_over_another_generator_than_the_champion_promotes_nothing(roo
         run_promote(root, "v3")
 
 
+def test_a_verdict_against_a_model_that_nobody_can_name_promotes_nothing(root):
+    registry = ReleaseRegistry(Home(root).alignment_url)
+    registry.register("v3", MODEL, {}, "ann", "v1", PASSED | {"released_revision": "f" * 64})
+    with pytest.raises(ReleaseError, match=r"nothing says which model the champion v1 is.*release register v1"):
+        run_promote(root, "v3")
+    registry.register("v1", MODEL | {"revision": "f" * 64}, {}, "ann")
+    registry.close()
+    run_promote(root, "v3")
+    assert state(root)["states"]["v3"][0] == "champion"
+
+
 @pytest.mark.parametrize("point", ["flipped", "file written", "alias applied"])
 def test_an_abandonment_killed_anywhere_is_finished_by_the_same_command(root, point):
     killed(run_promote, root, "v2", "live ends")

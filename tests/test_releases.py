@@ -83,8 +83,8 @@ def test_the_first_champion_is_adopted_once(registry):
     assert registry.adopt("v1", "g1", "ann").state == "champion"
     assert registry.adopt("v0", "g0", "ann").name == "v1"
     assert registry.register("v1", MODEL, WRITER, "ann").state == "champion"  # what it is may be told later, once
-    with pytest.raises(ReleaseError, match="model differ"):
-        registry.register("v1", MODEL | {"model": "other"}, WRITER, "ann")
+    with pytest.raises(ReleaseError, match="revision differ"):
+        registry.register("v1", MODEL | {"revision": "b" * 64}, WRITER, "ann")
     assert [(flip.kind, flip.to_release) for flip in registry.history()] == [("adopt", "v1")]
 
 

@@ -15,6 +15,7 @@ users are seen by the gate alone. The three are disjoint, by a hash of seed and 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,6 +34,7 @@ from lettingo_features.windows import WindowConfig
 
 _ROLES = ("gate", "fit", "explored")
 _TABLES = (*_ROLES, "reward_targets", "gate_targets", "rated_targets")
+_FILES = tuple(f"{table}.parquet" for table in _TABLES)
 _TIMES = ("reward_cutoff", "gate_cutoff", "end")
 
 
@@ -104,10 +106,28 @@ class Frame:
         )
 
     @staticmethod
-    def load(directory: Path) -> Frame | None:
-        """The frame that `save` kept; None where there is none, or not all of it."""
-        if not all((directory / name).is_file() for name in ("frame.json", *(f"{table}.parquet" for table in _TABLES))):
+    def load(directory: Path, beside: Sequence[str] = ()) -> Frame | None:
+        """The frame that `save` kept; None where there is none, or where saving it was interrupted.
+
+        Parameters
+        ----------
+        beside
+            Names of files that were kept in the directory before the frame was saved.
+
+        Raises
+        ------
+        ConfigError
+            A frame that was saved whole lacks files, as an earlier version kept fewer: to draw it anew would change
+            users and targets under a run that has begun.
+        """
+        if not (directory / "frame.json").is_file():  # it is written last
             return None
+        lacking = [name for name in (*beside, *_FILES) if not (directory / name).is_file()]
+        if lacking:
+            raise ConfigError(
+                f"{directory} has no {', '.join(lacking)}: an earlier version began this run and kept fewer files. Its "
+                "users and targets cannot be drawn again alike: start a run under another --name."
+            )
         facts = json.loads((directory / "frame.json").read_text())
         tables = {name: pq.read_table(directory / f"{name}.parquet") for name in _TABLES}
         users = {role: tables.pop(role)["user_id"].combine_chunks() for role in _ROLES}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,9 @@ from lettingo_features import columns as c
 from lettingo_features.alignment import sentiment_prompt as asked
 from lettingo_features.errors import DataError, LeakageError
 from lettingo_features.profiles.history import ROWS
+
+NTokens = Callable[[Sequence[str]], Sequence[int]]
+"""Tokens of each text as data (`generation.engine.Engine.n_tokens`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +39,18 @@ class JudgeInputs:
     of_shuffled: np.ndarray
     """Each user's prompt with a candidate of another user, int64 (U,); for one user alone it is their own."""
     counts: dict[str, int]
-    """Users left out, by reason, and profiles that were cut."""
+    """Users left out, by reason, profiles that were cut, and rows of the users' recent interactions left out."""
 
 
-def judge_inputs(candidates: pa.Table, targets: pa.Table, histories: pa.Table, seed: int) -> JudgeInputs:
-    """Put the prompts together; see `sentiment_judge.SentimentJudge.score` for the tables and what is raised."""
+def judge_inputs(
+    candidates: pa.Table, targets: pa.Table, histories: pa.Table, seed: int, n_tokens: NTokens, budget: int
+) -> JudgeInputs:
+    """Put the prompts together; see `sentiment_judge.SentimentJudge.score` for the tables and what is raised.
+
+    Where a prompt exceeds ``budget`` tokens, its user's oldest interactions are left out, down to one, as the
+    generator's prompts do it: out of all candidates' prompts of the user alike, since texts are compared that were
+    judged beside the same interactions. What exceeds it even so stays as long as it is, and costs no interactions.
+    """
     _check(targets, histories)
     recent = asked.recent_only(histories)
     with_candidates = pc.unique(candidates[c.USER_ID]).sort()
@@ -59,11 +69,17 @@ def judge_inputs(candidates: pa.Table, targets: pa.Table, histories: pa.Table, s
     texts = candidates["text"].to_pylist()
     first = _first_of_each(candidates["candidate_id"].to_pylist(), user, len(users))
     other = first[_someone_else(len(users), seed)] if len(users) else first
-    prompts = [_prompt(heads[of], text, tails[of]) for of, text in zip(user.tolist(), texts, strict=True)]
-    prompts += [f"{head}\n{tail}" for head, tail in zip(heads, tails, strict=True)]
-    prompts += [_prompt(head, texts[row], tail) for head, row, tail in zip(heads, other.tolist(), tails, strict=True)]
+    ends = [f"{asked.profile_line(text)}\n{tails[of]}" for text, of in zip(texts, user.tolist(), strict=True)]
+    ends += tails
+    ends += [f"{asked.profile_line(texts[row])}\n{tail}" for row, tail in zip(other.tolist(), tails, strict=True)]
+    everyone = np.arange(len(users))
+    group = np.r_[user, everyone, len(users) + everyone]  # another user's text costs no row of the user's own prompts
+    prompts, n_left_out = _fitted([*heads, *heads], ends, group.tolist(), n_tokens, budget)
     places = np.split(np.arange(len(prompts)), [len(texts), len(texts) + len(users)])
-    counts = reasons | {"profiles_cut": sum(len(text) > asked.PROFILE_CHARS for text in texts)}
+    counts = reasons | {
+        "profiles_cut": sum(len(text) > asked.PROFILE_CHARS for text in texts),
+        "rows_trimmed": sum(n_left_out[: len(users)]),
+    }
     who = pa.table({c.USER_ID: users, c.CUTOFF: recent[c.CUTOFF], c.RATING: targets[c.RATING].cast(pa.float64())})
     return JudgeInputs(candidates, user, who, prompts, *places, counts)
 
@@ -121,8 +137,28 @@ def _check_time(candidates: pa.Table, user: np.ndarray, recent: pa.Table, target
             )
 
 
-def _prompt(head: str, text: str, tail: str) -> str:
-    return f"{head}\n{asked.profile_line(text)}\n{tail}"
+def _fitted(
+    heads: Sequence[str], ends: Sequence[str], group: Sequence[int], n_tokens: NTokens, budget: int
+) -> tuple[list[str], list[int]]:
+    """Prompts of the lines of ``heads[group]``, newest first, and an end each; and how many lines each head lost."""
+    rows = [head.split("\n") for head in heads]
+    n_shown = [len(lines) for lines in rows]
+
+    def prompt(place: int, most: int | None = None) -> str:
+        of = group[place]
+        return "\n".join([*rows[of][: most or n_shown[of]], ends[place]])
+
+    def too_long(places: Sequence[int], most: int | None = None) -> list[int]:
+        sizes = n_tokens([prompt(place, most) for place in places])
+        return [place for place, size in zip(places, sizes, strict=True) if size > budget]
+
+    long = too_long(range(len(ends)))
+    hopeless = set(too_long(long, most=1))
+    while long := [place for place in long if place not in hopeless]:
+        for of in {group[place] for place in long}:
+            n_shown[of] -= 1
+        long = too_long(long)
+    return [prompt(place) for place in range(len(ends))], [len(own) - n for own, n in zip(rows, n_shown, strict=True)]
 
 
 def _first_of_each(ids: Sequence[str], user: np.ndarray, n_users: int) -> np.ndarray:

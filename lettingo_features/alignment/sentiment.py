@@ -78,8 +78,9 @@ class JudgeResult:
     rewards: pa.Table
     """Schema `tables.REWARDS`, in the order of the candidates; those that got no answer are left out."""
     counts: dict[str, int]
-    """Where every candidate went: judged, unparsable (judged wrong), and why users were left out. Of all prompts,
-    controls included: prompt_too_long, not_answered, and of those pending, which a later run asks again."""
+    """Where every candidate went: judged, unparsable (judged wrong), and why users were left out; rows_trimmed: recent
+    interactions that some users' prompts had no room for. Of all prompts, controls included: prompt_too_long,
+    not_answered, and of those pending, which a later run asks again."""
     prior: dict[str, float]
     """Share of each class among the targets."""
     scale: SentimentScale

@@ -32,12 +32,12 @@ from lettingo_features.alignment.sentiment import (
 )
 from lettingo_features.alignment.tables import REWARDS
 from lettingo_features.config import Config
-from lettingo_features.errors import ConfigError
+from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.generation.engine import Completion, Engine, content_id
 from lettingo_features.generation.likelihood import AnswerLikelihoods
 from lettingo_features.generation.runner import Runner
 
-VERSION = "1"
+VERSION = "2"
 """Part of every reward's identity: raise it with any change to values that neither prompt nor settings show."""
 NOT_ANSWERED = -2
 """Stands for a call without an answer: no reward. A later run asks again, unless the call was given up."""
@@ -116,11 +116,12 @@ class SentimentJudge:
         Raises
         ------
         DataError
-            A user with two targets or histories, or a target without a rating.
+            A user with two targets or histories, a target without a rating, or a judge with room for no prompt.
         LeakageError
             A target is older than the end of a window that the judge or a candidate saw.
         """
-        inputs = judge_inputs(candidates, targets, histories, self.config.seed)
+        sizes = (self.engine.n_tokens, self.engine.prompt_budget)
+        inputs = judge_inputs(candidates, targets, histories, self.config.seed, *sizes)
         counts = Counter(inputs.counts)
         answered = self._ask(inputs.prompts, counts)
         truth = self.config.scale.classes(inputs.users[c.RATING].to_numpy())
@@ -135,6 +136,12 @@ class SentimentJudge:
         sizes = np.array(self.engine.n_tokens(prompts), dtype=int)
         fits = np.flatnonzero(sizes <= self.engine.prompt_budget)
         counts["prompt_too_long"] = len(prompts) - len(fits)
+        if len(sizes) and not len(fits):
+            raise DataError(
+                f"The judge {self.engine.name} has room for prompts of {self.engine.prompt_budget:,} tokens, and the "
+                f"shortest of {len(sizes):,}, with one recent interaction, has {sizes.min():,}. Take a judge with a "
+                "longer context."
+            )
         found = _Answered.none(len(prompts))
         some = [prompts[row] for row in fits]
         for row, answer in zip(fits, self._completions(some), strict=True):

@@ -66,7 +66,7 @@ def train_sft(pairs: Path, config: SftTraining, base: Path, out: Path, steps: in
         "adapter": adapter,
         "pairs": len(rows),
         "held_out": 0,
-        "steps": steps,  # not the state's: after a kill at the very end it takes one more, of learning rate 0
+        "steps": trainer.state.global_step,
         "batch_size": batch_size(arguments),
         "config": config.model_dump(),
         "metrics": {"texts": len(texts), "loss": float(np.mean(losses[-max(1, len(losses) // 10) :]))}

@@ -17,7 +17,8 @@ _WRITE_EVERY = 64  # batches of reference scores that a kill may lose at most
 
 
 class _Discreet:
-    """No message to a hub, no README in checkpoints (`model_card` writes the card), no dict on stdout at each step."""
+    """No step past the end, no message to a hub, no README in checkpoints (`model_card` writes the card), no dict on
+    stdout at each step."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -26,6 +27,13 @@ class _Discreet:
     def _send_telemetry(self) -> None: ...
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """None after the last step: transformers looks for the end only after a step, so that a training that goes on
+        from its last checkpoint, amid an epoch, would take one more."""
+        if self.state.global_step >= self.state.max_steps:
+            return [], None
+        return super().get_batch_samples(*args, **kwargs)
 
 
 class ImitationTrainer(_Discreet, SFTTrainer):

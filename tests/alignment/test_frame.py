@@ -238,3 +238,19 @@ def test_a_saved_frame_is_the_same_frame(tmp_path, small):
     assert found.gate_cutoff.utcoffset() == timedelta(0)
     (tmp_path / "frame.json").unlink()  # written last: without it nothing was kept
     assert Frame.load(tmp_path) is None
+
+
+LACKING = [  # files that an earlier version did not write, what the message says
+    (["rated_targets.parquet"], "has no rated_targets.parquet: an earlier version began this run"),
+    (["rated_targets.parquet", "windows.parquet"], "has no windows.parquet, rated_targets.parquet: .* another --name"),
+]
+
+
+@pytest.mark.parametrize(("files", "message"), LACKING)
+def test_a_frame_of_an_earlier_version_is_not_drawn_anew(tmp_path, small, files, message):
+    make_frame(small, FrameConfig(), WindowConfig()).save(tmp_path)
+    (tmp_path / "windows.parquet").touch()
+    for name in files:
+        (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match=message):
+        Frame.load(tmp_path, beside=("windows.parquet",))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lettingo_features.alignment import sentiment_prompt as asked
-from lettingo_features.alignment.sentiment import SentimentScale
+from lettingo_features.alignment.sentiment import JudgeResult, SentimentScale
 from lettingo_features.alignment.sentiment_judge import SentimentJudge, SentimentJudgeConfig
 from lettingo_features.alignment.tables import REWARDS
 from lettingo_features.errors import ConfigError, DataError, LeakageError
@@ -191,10 +191,34 @@ def test_a_call_that_failed_is_no_answer():
     assert "no profile" not in {row.name for row in result.rows}
 
 
-def test_a_prompt_that_is_too_long_is_not_asked():
-    result = scored(prompt_budget=190)  # u1 has two recent items
-    assert result.rewards["user_id"].to_pylist() == ["u2", "u2"]
-    assert result.counts["prompt_too_long"] == 3
+def asked_within(budget: int, found: pa.Table = FOUND) -> tuple[JudgeResult, list[str]]:
+    engine = ScriptedEngine(scripted, prompt_budget=budget)  # it counts characters
+    return SentimentJudge(engine, CONFIG).score(found, TARGETS, HISTORIES, PAST), engine.seen
+
+
+def test_the_oldest_items_go_where_a_prompt_is_too_long():
+    long = candidates(("u1c", "u1", "llm", "Likes crime." + " And more." * 4))
+    result, seen = asked_within(190, pa.concat_tables([FOUND, long]))
+    assert max(map(len, seen)) <= 190
+    assert len(result.rewards) == 5 and result.counts["prompt_too_long"] == 0
+    assert result.counts["rows_trimmed"] == 1  # u1's second item
+    assert "1 rows trimmed" in result.to_text()
+    own = [prompt for prompt in seen if "Heat" in prompt and "war" not in prompt]
+    assert len(own) == 4 and not any("Film b" in prompt for prompt in own)  # of all prompts of the user alike
+    assert all(row.n for row in result.rows)
+
+
+def test_a_text_that_is_too_long_beside_one_item_is_not_judged_and_costs_the_others_nothing():
+    long = candidates(("u1c", "u1", "llm", "Likes crime." + " And more." * 99))
+    result, _ = asked_within(250, pa.concat_tables([FOUND, long]))
+    assert result.rewards["candidate_id"].to_pylist() == ["u1a", "u1b", "u2a", "u2b"]
+    assert (result.counts["prompt_too_long"], result.counts["rows_trimmed"]) == (1, 0)
+    assert result.rewards.equals(scored().rewards)
+
+
+def test_a_judge_without_room_says_how_much_is_asked():
+    with pytest.raises(DataError, match=r"room for prompts of 99 tokens, and the shortest of 8, .* has 1\d\d"):
+        asked_within(99)
 
 
 LEFT_OUT = [  # targets, histories, the reason, users that stay
@@ -292,6 +316,23 @@ def test_likelihoods(model):
     shown = {row.name: row.mean_log_p for row in result.rows}
     assert shown["profile"] == pytest.approx(np.mean(result.rewards["raw"].to_pylist()))
     assert shown["majority"] is None
+
+
+def test_likelihoods_of_a_small_context(model):
+    """The prompt that is judged is the longest that fits, whole."""
+    items = [(f"Item {n} of a long history", "recent") for n in range(40)]
+    judge = SentimentJudge(AnswerLikelihoods(model, asked.ANSWERS), CONFIG.model_copy(update={"by": "likelihood"}))
+    result = judge.score(FOUND, TARGETS, histories(u1=items, u2=items[:1]), PAST)
+    assert result.rewards["user_id"].to_pylist() == ["u1", "u1", "u2", "u2"]
+    end = '{"profile":"Likes crime."}\n{"next":"item","title":"Heat","categories":["Drama"]}'
+    row = '{{"n":{},"title":"Film {}","categories":["Crime"],"sentiment":"liked"}}'
+    rows = [row.format(n, item) for n, (item, _) in enumerate(items, 1)]
+    n_shown = 40 - result.counts["rows_trimmed"]
+    sizes = model.n_tokens(["\n".join([*rows[:n], end]) for n in (n_shown, n_shown + 1)])
+    assert sizes[0] <= model.prompt_budget < sizes[1] and n_shown > 1
+    log_p = answer_log_probs(model, ["\n".join([*rows[:n_shown], end])], asked.ANSWERS)
+    log_p -= np.log(np.exp(log_p).sum(1, keepdims=True))
+    assert result.rewards["raw"][0].as_py() == pytest.approx(log_p[0, 0], abs=1e-5)
 
 
 def test_likelihoods_through_the_ledger_are_those_of_the_model_and_read_once(model, tmp_path):

@@ -12,6 +12,7 @@ from lettingo_features.alignment.model_card import Provenance, read_facts
 from lettingo_features.alignment.sft import train_sft
 from lettingo_features.alignment.training_config import SftTraining
 from lettingo_features.alignment.training_data import Tokens, read_pairs
+from lettingo_features.alignment.training_run import TrainingRun
 from lettingo_features.errors import ConfigError
 from lettingo_features.generation.model_files import model_hash
 from lettingo_features.profiles.local_model import embedded_model
@@ -38,6 +39,20 @@ def test_it_imitates_the_chosen_texts_and_nothing_else(tmp_path):
     assert train_sft(pairs, config, embedded_model(), tmp_path / "out", 3, PROVENANCE) == trained
     with pytest.raises(ConfigError, match="holds another training"):
         train_sft(pairs, config, embedded_model(), tmp_path / "out", 4, PROVENANCE)
+
+
+def test_what_was_killed_after_its_last_step_takes_no_more(tmp_path, monkeypatch):
+    pairs = pair_texts.write(pair_texts.rows(16), tmp_path / "pairs.jsonl")  # two steps an epoch: it ends amid one
+    config = SftTraining(sft={"learning_rate": 1e-3, "lr_scheduler_type": "constant"}, kl_prompts=0)
+    whole = train_sft(pairs, config, embedded_model(), tmp_path / "whole", 3, PROVENANCE)
+    with monkeypatch.context() as killed:
+        killed.setattr(TrainingRun, "save", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_sft(pairs, config, embedded_model(), tmp_path / "killed", 3, PROVENANCE)
+    resumed = train_sft(pairs, config, embedded_model(), tmp_path / "killed", 3, PROVENANCE)
+    assert (resumed.steps, resumed.revision, resumed.metrics) == (whole.steps, whole.revision, whole.metrics)
+    logs = [(tmp_path / name / "training.csv").read_text() for name in ("whole", "killed")]
+    assert logs[0] == logs[1] and len(logs[0].splitlines()) == 1 + 3
 
 
 def loss_of_chosen_tokens(pairs) -> float:

@@ -29,7 +29,7 @@ fields = {"learning_rate": 1e-3, "save_steps": 2}
 users = Provenance(["u1"], None, "by hand", {})
 lora = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "lora_dropout": 0.05} if method == "adapter" else None
 if method == "sft":
-    done = train_sft(pairs, SftTraining(sft=fields), embedded_model(), out, 12, users)
+    done = train_sft(pairs, SftTraining(sft=fields), embedded_model(), out, 11, users)  # six an epoch
 else:
     scorer, told = None, {"dpo": fields | {"num_train_epochs": 2}, "lora": lora}
     if method == "selected":

@@ -131,7 +131,8 @@ def test_a_run_with_lora_registers_its_adapter_by_content(finished, world):
     with closing(ReleaseRegistry(Home(home).alignment_url)) as registry:
         release = registry.get("v9")
     assert release.adapter == adapter_name(str(directory / "adapter"))
-    assert release.settings["adapter"] == {"directory": str(directory / "adapter"), "base": str(embedded_model())}
+    assert release.settings["adapter"] == {"base": model_hash(str(embedded_model()))}
+    assert release.settings["files"] == {"adapter": str(directory / "adapter"), "base": str(embedded_model())}
     assert release.model == str(directory / "model")
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from lettingo_features.columns import INTERACTIONS, USER_PROFILE_META
 from lettingo_features.errors import ConfigError, ReleaseError
-from lettingo_features.generation.model_files import adapter_name
+from lettingo_features.generation.model_files import adapter_name, model_hash
 from lettingo_features.home import Home
 from lettingo_features.profiles.build import ProfileBuildConfig
 from lettingo_features.profiles.release import Release
@@ -119,15 +119,44 @@ def test_an_adapter_that_is_merged_stays_with_its_release(home, registry, model,
     adapter, base = tmp_path / "adapter", tmp_path / "base"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text('{"r": 4}')
-    merged = {"directory": str(adapter), "base": str(base)}
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    merged = {"adapter": str(adapter), "base": str(base)}
     writer = WriterOptions(model=str(model))
     row = run_register(home, registry, "v2", writer, merged=merged)
-    assert (row.adapter, row.settings["adapter"]) == (adapter_name(str(adapter)), merged)
+    assert row.adapter == adapter_name(str(adapter))
+    assert (row.settings["adapter"], row.settings["files"]) == ({"base": model_hash(str(base))}, merged)
     assert WriterOptions(**row.writer) == writer  # the merged model writes; the adapter is for a server of its base
     assert run_register(home, registry, "v2", writer, merged=merged).settings == row.settings
     (adapter / "adapter_config.json").write_text('{"r": 8}')
     with pytest.raises(ReleaseError, match="v2 is registered as another generator: adapter differ"):
         run_register(home, registry, "v2", writer, merged=merged)
+
+
+def test_a_release_is_what_its_files_hold_wherever_they_lie(home, registry, model, tmp_path):
+    def registered(where: Path):
+        merged = {name: str(where / name) for name in ("adapter", "base")}
+        return run_register(home, registry, "v2", WriterOptions(model=str(where / "model")), merged=merged)
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    for name in ("adapter", "base"):
+        (first / name).mkdir()
+        (first / name / "config.json").write_text(name)
+    model.rename(first / "model")
+    row = registered(first)
+    first.rename(second)
+    again = registered(second)
+    assert (again.revision, again.adapter, again.settings["adapter"]) == (
+        row.revision,
+        row.adapter,
+        row.settings["adapter"],
+    )
+    assert again.model == str(second / "model")  # told anew
+    assert again.settings["files"] == {name: str(second / name) for name in ("adapter", "base")}
+    (second / "base" / "config.json").write_text("another base")
+    with pytest.raises(ReleaseError, match="v2 is registered as another generator: settings differ"):
+        registered(second)
 
 
 def test_a_model_that_changed_since_is_refused(home, registry, model):
