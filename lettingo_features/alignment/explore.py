@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -63,9 +64,9 @@ def ask(
     """One request per user of ``users`` who has a window at ``cutoff``, ordered by user id."""
     build = ProfileBuildConfig(release="unreleased", window=window)  # no release of that name: nobody has a text yet
     summary = SummaryConfig(rating_max=rating_max)
-    due = find_due(home, build, summary, cutoff, reads_history, pa.table({c.USER_ID: users}))
-    rows = due.rows.select([c.USER_ID, c.WINDOW_DIGEST, c.N_INTERACTIONS]).combine_chunks()
-    return Asked(cutoff, rows, due.requests(0, rows.num_rows))
+    with closing(find_due(home, build, summary, cutoff, reads_history, pa.table({c.USER_ID: users}))) as due:
+        rows = due.rows.select([c.USER_ID, c.WINDOW_DIGEST, c.N_INTERACTIONS]).combine_chunks()
+        return Asked(cutoff, rows, due.requests(0, rows.num_rows))
 
 
 def explore(asked: Asked, generator: LanguageModelGenerator, config: ExploreConfig, max_words: int) -> pa.Table:

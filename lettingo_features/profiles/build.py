@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,7 +31,7 @@ from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import Home
 from lettingo_features.profiles.build_report import ProfileBuildReport, Stopwatch, spread
-from lettingo_features.profiles.due import find_due, still_due
+from lettingo_features.profiles.due import Due, find_due, still_due
 from lettingo_features.profiles.generator import Draft, Generator, ProfileRequest
 from lettingo_features.profiles.lint import MAX_WORDS, lint
 from lettingo_features.profiles.refresh import RefreshPolicy
@@ -151,12 +152,14 @@ class ProfileBuild:
         summary = SummaryConfig(rating_max=known or self._scale(min(cutoffs)))
         assumed, planned = None, []
         for cutoff in sorted(cutoffs):
-            due = find_due(self.home, self.config, summary, cutoff, self.warm.reads_history, assumed=assumed)
-            written = due.as_published(cutoff)
-            assumed = written if assumed is None else pa.concat_tables([assumed, written])
-            warm = np.flatnonzero(due.rows[N_INTERACTIONS].to_numpy() >= self.config.min_interactions)
-            chosen = warm[np.unique(np.linspace(0, len(warm) - 1, min(sample, len(warm))).astype(int))]
-            planned.append((len(warm), [request for row in chosen for request in due.requests(row, row + 1)]))
+            with closing(
+                find_due(self.home, self.config, summary, cutoff, self.warm.reads_history, assumed=assumed)
+            ) as due:
+                written = due.as_published(cutoff)
+                assumed = written if assumed is None else pa.concat_tables([assumed, written])
+                warm = np.flatnonzero(due.rows[N_INTERACTIONS].to_numpy() >= self.config.min_interactions)
+                chosen = warm[np.unique(np.linspace(0, len(warm) - 1, min(sample, len(warm))).astype(int))]
+                planned.append((len(warm), due.sampled(chosen)))
         return planned
 
     def _register(self, cutoffs: Sequence[datetime]) -> float:
@@ -182,11 +185,18 @@ class ProfileBuild:
         with Stopwatch(self._seconds, "windows"):
             due = find_due(self.home, self.config, self._summary, cutoff, self.warm.reads_history, self._users)
             self._counts.update(due.counts)
+        with closing(due):
+            self._write_due(due, known, cutoff, backfill, clock, progress)
+
+    def _write_due(self, due: Due, known: frozenset[str], cutoff: datetime, backfill: bool, clock, progress) -> None:
+        """Chunk by chunk; ``known`` are the parts that were there before ``due`` was found."""
         pending = self._counts["users_pending"]
         for start in range(0, due.rows.num_rows, self.config.chunk_size):
             end = min(start + self.config.chunk_size, due.rows.num_rows)
+            with Stopwatch(self._seconds, "windows"):
+                requests = due.requests(start, end)
             with Stopwatch(self._seconds, "text"):
-                texts = self._texts(due.requests(start, end))
+                texts = self._texts(requests)
             with self._release.lock():
                 on_time = backfill and not self._release.is_finished(cutoff)
                 published = cutoff + timedelta(seconds=self.config.window.publish_lag_s) if on_time else None

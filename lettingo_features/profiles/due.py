@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,21 +23,74 @@ from lettingo_features.windows import WINDOWS, create_windows, window_digests
 
 if TYPE_CHECKING:
     import duckdb
+    import numpy as np
 
     from lettingo_features.profiles.build import ProfileBuildConfig
 
 
-class Due(NamedTuple):
+_USERS_AT_ONCE = 8_192  # a chunk may have hundreds of thousands, whose summaries are more than a session holds
+_DUE, _ITEMS = "due_windows", "items"  # tables of the session
+_SEEN_ITEMS = f"(SELECT * FROM {_ITEMS} WHERE item_id IN (SELECT item_id FROM {WINDOWS}))"
+
+
+class Due:
     """Users who are due a text at one cutoff, ordered by id.
 
-    ``rows`` has ``user_id``, ``n_interactions``, ``source_max_ts``, ``window_digest`` and ``replaces`` (true where the
-    cutoff has a text already); ``requests(start, end)`` makes the requests of a range of them; ``counts`` has
-    ``users_seen``, ``users_unchanged`` and ``users_kept`` (changed, but not due under the refresh policy).
+    Their windows stay in a DuckDB session, which spills them to disk, and become requests range by range: of each user
+    only the row stays in memory. Close it (`contextlib.closing`) when the last request was made.
+
+    Attributes
+    ----------
+    rows
+        ``user_id``, ``n_interactions``, ``source_max_ts``, ``window_digest`` and ``replaces`` (true where the cutoff
+        has a text already).
+    counts
+        ``users_seen``, ``users_unchanged`` and ``users_kept`` (changed, but not due under the refresh policy).
     """
 
-    rows: pa.Table
-    requests: Callable[[int, int], list[ProfileRequest]]
-    counts: dict[str, int]
+    def __init__(
+        self,
+        rows: pa.Table,
+        counts: dict[str, int],
+        windows: duckdb.DuckDBPyConnection,
+        summary: SummaryConfig,
+        style: str,
+        reads_history: bool,
+    ) -> None:
+        self.rows, self.counts = rows, counts
+        self._windows, self._summary, self._style, self._reads_history = windows, summary, style, reads_history
+
+    def requests(self, start: int, end: int) -> list[ProfileRequest]:
+        """The requests of ``rows[start:end]``."""
+        users, at_once = self.rows[USER_ID].slice(start, end - start), _USERS_AT_ONCE
+        return [one for n in range(0, len(users), at_once) for one in self._of(users.slice(n, at_once))]
+
+    def sampled(self, indices: np.ndarray) -> list[ProfileRequest]:
+        """The requests of some ``rows``, by ascending (n,) int index."""
+        return self._of(self.rows[USER_ID].take(pa.array(indices)))
+
+    def close(self) -> None:
+        """Free the windows; ``rows`` and ``counts`` stay."""
+        self._windows.close()
+
+    def _of(self, users: pa.ChunkedArray) -> list[ProfileRequest]:
+        if not len(users):
+            return []
+        first, last = (literal(user.as_py()) for user in (users[0], users[-1]))
+        self._windows.register("asked", pa.table({USER_ID: users}))
+        self._windows.execute(
+            f"CREATE OR REPLACE VIEW {WINDOWS} AS SELECT * FROM {_DUE} "  # by range first: the table is in this order
+            f"WHERE user_id BETWEEN {first} AND {last} AND user_id IN (SELECT user_id FROM asked)"
+        )
+        facts = summarise(self._windows, _SEEN_ITEMS, self._summary).read_all()
+        histories = history_rows(self._windows, _SEEN_ITEMS, self._summary).read_all() if self._reads_history else None
+        if not all(table[USER_ID].equals(users) for table in (facts, histories) if table is not None):
+            raise DataError("Window summaries and digests name different users: the windows table is inconsistent.")
+        rows = [None] * len(users) if histories is None else histories[ROWS]
+        return [
+            ProfileRequest(user_id, fact, self._style, None if row is None else row.values)
+            for (user_id, fact), row in zip(as_facts(facts), rows, strict=True)
+        ]
 
     def as_published(self, cutoff: datetime) -> pa.Table:
         """The rows as `find_due` wants its ``assumed``: as if their texts had been written."""
@@ -79,22 +131,13 @@ def find_due(
         connection.execute(f"DELETE FROM {WINDOWS} WHERE user_id NOT IN (SELECT user_id FROM wanted)")
     changed, counts = _changed(connection, home, config, cutoff, assumed)
     connection.register("changed", changed)
-    connection.execute(f"DELETE FROM {WINDOWS} WHERE user_id NOT IN (SELECT user_id FROM changed)")
-    items = latest_items_sql(home)
-    facts = summarise(connection, items, summary).read_all()
-    histories = history_rows(connection, items, summary).read_all() if reads_history else None
-    connection.close()
-    if not all(table[USER_ID].equals(changed[USER_ID]) for table in (facts, histories) if table is not None):
-        raise DataError("Window summaries and digests name different users: the windows table is inconsistent.")
-
-    def requests(start: int, end: int) -> list[ProfileRequest]:
-        rows = histories[ROWS].slice(start, end - start) if histories is not None else [None] * (end - start)
-        return [
-            ProfileRequest(user_id, fact, config.style, None if row is None else row.values)
-            for (user_id, fact), row in zip(as_facts(facts.slice(start, end - start)), rows, strict=True)
-        ]
-
-    return Due(changed, requests, counts)
+    connection.execute(f"""
+        CREATE TABLE {_DUE} AS SELECT * FROM {WINDOWS}
+        WHERE user_id IN (SELECT user_id FROM changed) ORDER BY user_id
+    """)
+    connection.execute(f"DROP TABLE {WINDOWS}")
+    connection.execute(f"CREATE TABLE {_ITEMS} AS SELECT * FROM {latest_items_sql(home)}")
+    return Due(changed, counts, connection, summary, config.style, reads_history)
 
 
 def still_due(home: Home, release: str, cutoff: datetime, rows: pa.Table, new_parts: frozenset[str]) -> list[bool]:
