@@ -15,7 +15,7 @@ from pipelines.writers import WriterOptions
 
 FAST = {
     "frame": {"max_fit": 100, "max_explored": 150, "max_gate": 200},
-    "explore": {"n_candidates": 6},
+    "explore": {"n_candidates": 8},
     "dpo": {"kl_prompts": 16},
     "sft": {"kl_prompts": 16},
 }

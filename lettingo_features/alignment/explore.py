@@ -20,7 +20,7 @@ from lettingo_features.generation.engine import content_id
 from lettingo_features.home import Home
 from lettingo_features.profiles.build import ProfileBuildConfig
 from lettingo_features.profiles.due import find_due
-from lettingo_features.profiles.generator import Generator, ProfileRequest
+from lettingo_features.profiles.generator import STYLES, Generator, ProfileRequest
 from lettingo_features.profiles.language_model import LanguageModelGenerator
 from lettingo_features.profiles.lint import lint
 from lettingo_features.profiles.summary import SummaryConfig
@@ -35,8 +35,9 @@ class ExploreConfig(Config):
 
     n_candidates: int = Field(default=10, ge=2)
     """Texts of the generator in training per user, dealt out to the styles in turn. LettinGo section 4.1.1: ten."""
-    styles: tuple[str, ...] = Field(default=("narrative",), min_length=1)
-    """Styles that candidates are asked for. The first is the release's, whose prompt is trained on."""
+    styles: tuple[str, ...] = Field(default=STYLES, min_length=1)
+    """Styles that candidates are asked for, by prompts that name one. The first is the release's, whose prompt is
+    trained on: the rewards decide which way of writing it learns (LettinGo section 3.2.1 explores without a format)."""
     temperature: float = Field(default=1.0, gt=0)
     """Of the sampling; LettinGo: 1."""
     seed: int = 0
@@ -76,7 +77,7 @@ def explore(asked: Asked, generator: LanguageModelGenerator, config: ExploreConf
     how often a generator says something is part of what it is.
     """
     n_styles = len(config.styles)
-    kinds = [(config.styles[n % n_styles], n // n_styles) for n in range(config.n_candidates)]
+    kinds = [(config.styles[n % n_styles], n) for n in range(config.n_candidates)]  # a stream each, whatever the prompt
     requests = [replace(request, style=style, draw=draw) for style, draw in kinds for request in asked.requests]
     table = candidates_of(replace_requests(asked, requests, len(kinds)), generator, max_words)
     return table.sort_by([(c.USER_ID, "ascending"), ("style", "ascending"), ("draw", "ascending")])

@@ -83,7 +83,7 @@ def test_styles_are_dealt_out_in_turn(asked, explored):
     assert explored.schema == CANDIDATES
     given = explore(asked, scripted(lambda prompt: "A text."), CONFIG, 120).to_pylist()
     kinds = [(row["user_id"], row["style"], row["draw"]) for row in given]
-    wanted = [("brief", 0), ("brief", 1), ("narrative", 0), ("narrative", 1), ("narrative", 2)]
+    wanted = [("brief", 1), ("brief", 3), ("narrative", 0), ("narrative", 2), ("narrative", 4)]
     assert kinds == [(user, *kind) for user in asked.rows["user_id"].to_pylist() for kind in wanted]
     assert set(zip(*(explored[name].to_pylist() for name in ("user_id", "style", "draw")), strict=True)) <= set(kinds)
     assert explored.num_rows >= 0.8 * len(kinds)  # a sampled text may be unusable
