@@ -8,10 +8,13 @@ for each other. NOTE: workers are spawned, so a script that starts a pool needs 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cached_property
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
 
 from lettingo_features.generation.engine import Completion
 from lettingo_features.generation.local_engine import LocalEngine
@@ -77,7 +80,16 @@ class WorkerPool(LocalEngine):
 
 def _start(config: TransformersConfig) -> None:
     global _engine
+    Thread(target=_end_with_the_parent, daemon=True).start()
     _engine = TransformersEngine(config)
+
+
+def _end_with_the_parent() -> None:
+    """A worker of a process that was killed would answer what is queued, and then wait and hold its memory for ever."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _answer(prompts: list[str], streams: list[int]) -> list[tuple[int, Completion]]:

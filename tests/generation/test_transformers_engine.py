@@ -14,7 +14,6 @@ from lettingo_features.generation.transformers_engine import (
     TransformersEngine,
     equal_length_batches,
 )
-from lettingo_features.generation.worker_pool import WorkerPool
 from lettingo_features.profiles.corpus import STYLES, held_out_summaries
 from lettingo_features.profiles.local_model import embedded_model
 from lettingo_features.profiles.prompt import render
@@ -28,7 +27,7 @@ def engine(**settings) -> TransformersEngine:
     return TransformersEngine(TransformersConfig(model=MODEL, threads=1, **settings))
 
 
-def texts(engine: TransformersEngine | WorkerPool, rows: list[int]) -> dict[int, str]:
+def texts(engine: TransformersEngine, rows: list[int]) -> dict[int, str]:
     answers = engine.generate([PROMPTS[row] for row in rows], [STREAMS[row] for row in rows])
     return {rows[index]: answer.text for index, answer in answers}
 
@@ -105,15 +104,6 @@ def test_unreadable_model_is_one_paragraph(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="Cannot load a causal language model from") as caught:
         TransformersEngine(TransformersConfig(model=str(tmp_path)))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.slow  # two processes that import torch each
-def test_worker_processes_write_the_same_texts() -> None:
-    rows = list(range(len(PROMPTS)))
-    config = TransformersConfig(model=MODEL, threads=1, temperature=1.0, batch_size=16)
-    pool = WorkerPool(config, processes=2)
-    assert texts(pool, rows) == texts(TransformersEngine(config), rows)
-    pool.close()
 
 
 SCHEMA = json.dumps(
