@@ -55,12 +55,12 @@ class LoopConfig(Config):
     shuffle_labels: bool = False
     "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
     dpo: DpoTraining = DpoTraining(
-        dpo={"learning_rate": 2e-4, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 1.0]},
+        dpo={"learning_rate": 2e-4, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 4.0]},
         selection=SelectionConfig(),
     )
-    """Preference training. DPO's loss and the likelihood of the chosen texts, weighed alike (Pang et al. 2024,
-    arXiv 2404.19733): by the first alone a small model turns to texts that nobody wrote, so that the reward rises and
-    the gate's first metric falls; to reach another style's texts it needs the second."""
+    """Preference training: DPO's loss and four times the likelihood of the chosen texts (Pang et al. 2024, arXiv
+    2404.19733, add it with a weight). By the first alone a small model turns to texts that nobody wrote, so that the
+    reward rises and the gate's first metric falls; to reach another style's texts it needs the second."""
     sft: SftTraining | None = SftTraining(sft={"learning_rate": 2e-4})
     "The baseline on the chosen texts, as many steps; None leaves it out."
     evaluator: EvaluatorConfig = EvaluatorConfig()
