@@ -48,7 +48,7 @@ class RankingJudge:
             "controls": controls,
         }
         text = ", ".join(f"{name} {value:+.4f}" for name, value in controls.items())
-        fit = window_fit(scene, scene.rows_of(mine[c.USER_ID]), vectors, self._read(scene.item_texts))
+        fit = window_fit(scene, scene.rows_of(mine[c.USER_ID]), vectors, self.reward.item_vectors)
         return Judged(self.reward.rewards(mine, vectors), self._targets, facts, text, {"fits the window": fit})
 
     def _controls(self, candidates: pa.Table, vectors: np.ndarray) -> dict[str, float]:

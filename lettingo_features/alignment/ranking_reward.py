@@ -114,7 +114,8 @@ _TEXT_SCALE = np.float32(10)  # one over the spread of a cosine over items, abou
 class RankingReward:
     """Scores of a frozen ranker for many texts of the users of one scene.
 
-    ``identity`` is the content hash of the judge; two with one identity give the same rewards.
+    ``identity`` is the content hash of the judge; two with one identity give the same rewards. ``item_vectors`` are
+    those of the scene's items, float32 (I, d), by the reader that it was made with.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class RankingReward:
     ) -> None:
         self.ranker, self.scene, self.config = ranker, scene, config
         self.identity = content_id("ranking_reward", ranker.identity, config.model_dump_json())
-        self._items = item_vectors
+        self.item_vectors = item_vectors
         features = _scaled(_behaviour(scene), ranker.scale)
         shared = (item_vectors @ ranker.mean_profile) * ranker.text[1]
         self._base = (features @ ranker.behaviour + shared).astype(np.float32)
@@ -146,7 +147,7 @@ class RankingReward:
         parts = []
         for start in range(0, len(user_rows), BLOCK):
             rows = user_rows[start : start + BLOCK]
-            scores = vectors[start : start + BLOCK] @ self._items.T
+            scores = vectors[start : start + BLOCK] @ self.item_vectors.T
             if self.config.utility == "log_likelihood":
                 scores = self._base[rows] + scores * self.ranker.text[0]
             parts.append(self.of_scores(rows, scores))

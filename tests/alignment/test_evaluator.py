@@ -123,6 +123,13 @@ def test_words_are_the_catalogues():
     assert vectors[0] @ vectors[5] > 0.5 > vectors[0] @ vectors[6]  # met in the same items, or not
 
 
+def test_function_words_say_nothing():
+    words = Words([f"the {text} and its {text}" for text in CATALOGUE], topics=2, seed=0)
+    vectors = words(["the and its", "the anchor", "anchor"])
+    assert not vectors[0].any()
+    assert vectors[1] == pytest.approx(vectors[2], abs=1e-6)
+
+
 def test_accents_and_case_are_folded():
     vectors = Words(["Café noir bleu", "café noir bleu", "rouge vert jaune", "rouge vert jaune"], 3, 0)(
         ["cafe", "CAFÉ"]
