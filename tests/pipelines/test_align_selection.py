@@ -1,4 +1,4 @@
-"""What a point of a training is worth for held-back users: a judge that gives a reward per word, and hand-made texts."""
+"""What a point of a training is worth to held-back users: a judge that gives a reward per word, hand-made texts."""
 
 from __future__ import annotations
 
