@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -68,6 +69,23 @@ def main() -> None:
     except click.Abort:
         click.echo("Stopped. Run the same command again to go on from here.", err=True)
         sys.exit(130)
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        cause = " ".join(str(error).split())[:300]
+        click.echo(
+            f"Error: A disk is full: {cause}. Free space there, then run the same command again: what was written is "
+            "whole, and it goes on from there.",
+            err=True,
+        )
+        sys.exit(2)
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Of Python and Arrow by number; DuckDB's errors, when it cannot spill, only quote the system."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,11 @@ def _build_options(command):
         click.option("--release", default="v1", show_default=True, help="v0 is the statistical baseline."),
         click.option("--dry-run", is_flag=True, help="Print calls, tokens, money and time; write nothing."),
         click.option(
+            "--tokens-per-second",
+            type=float,
+            help="Of --dry-run: tokens written per second, for the time; left out: by the newest run of this engine.",
+        ),
+        click.option(
             "--refresh-after",
             multiple=True,
             metavar="N|DAYSd",
@@ -121,20 +126,24 @@ def _build(
     reads,
     max_words,
     dry_run,
+    tokens_per_second,
     refresh_after,
     writer,
 ) -> None:
+    from lettingo_features.errors import ConfigError
     from lettingo_features.profiles.build import ProfileBuildConfig
     from lettingo_features.profiles.refresh import RefreshPolicy
     from lettingo_features.windows import WindowConfig
 
+    if tokens_per_second is not None and not dry_run:
+        raise ConfigError("--tokens-per-second belongs to --dry-run: leave it out, or ask for that.")
     home = open_home(home_dir)
     window = WindowConfig(days=window_days, long_k=long_history, reads=reads)
     refresh = RefreshPolicy.parse(refresh_after)
     chunk = max(2_048, calls_at_once(writer))
     config = ProfileBuildConfig(release=release, window=window, max_words=max_words, refresh=refresh, chunk_size=chunk)
     if dry_run:
-        planned = _estimate(home, config, cutoffs, writer)
+        planned = _estimate(home, config, cutoffs, writer, tokens_per_second)
         show(as_json, planned.model_dump(mode="json"), planned.to_text())
         return
     with redirect_stdout(sys.stderr):  # engines talk while they work; standard output is the report
@@ -146,7 +155,7 @@ def _build(
         sys.exit(1)
 
 
-def _estimate(home, config, cutoffs, writer):
+def _estimate(home, config, cutoffs, writer, tokens_per_second):
     from lettingo_features.errors import ConfigError
     from lettingo_features.generation.ledger import Ledger
     from lettingo_features.profiles.build import ProfileBuild
@@ -157,7 +166,9 @@ def _estimate(home, config, cutoffs, writer):
         if writers.engine is None:
             raise ConfigError(f"No language model writes release {config.release}: there is nothing to cost.")
         build = ProfileBuild(home, config, writers.cold, writers.warm, encoder=None)
-        speed = EstimateConfig(tokens_per_second=_known_speed(home, writers.engine.identity))
+        if tokens_per_second is None:
+            tokens_per_second = _known_speed(home, writers.engine.identity)
+        speed = EstimateConfig(tokens_per_second=tokens_per_second)
         return estimate(build, writers.warm, cutoffs, Ledger.existing(ledger_url(home, writer)), speed)
     finally:
         writers.close()

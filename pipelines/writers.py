@@ -83,6 +83,7 @@ def make_writers(home, release: str, options: WriterOptions, *, calls: bool = Tr
 
     statistical = StatisticalGenerator()
     if release == STATISTICAL_RELEASE:
+        refuse_all(options)
         return Writers(statistical, statistical)
     from lettingo_features.generation.ledger import Ledger
     from lettingo_features.generation.runner import Runner, RunnerConfig
@@ -109,15 +110,19 @@ _ONLY = {  # option -> what it belongs to, and whether that was asked for
     "revision": ("--engine openai", lambda o: o.engine == "openai"),
     "structured": ("--engine openai", lambda o: o.engine == "openai"),
     "concurrency": ("--engine openai", lambda o: o.engine == "openai"),
+    "api_key_env": ("--engine openai", lambda o: o.engine == "openai"),
     "adapter": ("--engine vllm", lambda o: o.engine == "vllm"),
     "tensor_parallel": ("--engine vllm", lambda o: o.engine == "vllm"),
     "max_model_len": ("--engine vllm or openai", lambda o: o.engine != "transformers"),
     "dtype": ("--engine transformers or vllm", lambda o: o.engine != "openai"),
     "workers": ("--engine-cluster", lambda o: o.cluster),
     "cluster_address": ("--engine-cluster", lambda o: o.cluster),
-    "gpus_per_worker": ("--engine-cluster", lambda o: o.cluster),
+    "gpus_per_worker": ("--engine vllm on a cluster", lambda o: o.cluster and o.engine == "vllm"),
     "calls_per_claim": ("--engine-cluster", lambda o: o.cluster),
 }
+
+
+_FLAGS = {"cluster": "engine-cluster"}  # field -> its option, where they differ
 
 
 def refuse_ignored(options: WriterOptions) -> None:
@@ -130,6 +135,19 @@ def refuse_ignored(options: WriterOptions) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} belongs to {where}: leave it out, or ask for that.")
     if options.budget is not None and not (options.price_in or options.price_out):
         raise ConfigError("--budget counts money, and every price is 0: state --price-in and --price-out.")
+
+
+def refuse_all(options: WriterOptions) -> None:
+    """Raises ConfigError for any option: the statistical release has no language model that would read it."""
+    from lettingo_features.errors import ConfigError
+
+    default = WriterOptions()
+    told = [name for name in WriterOptions.__slots__ if getattr(options, name) != getattr(default, name)]
+    if told:
+        names = ", ".join(f"--{_FLAGS.get(name, name.replace('_', '-'))}" for name in told)
+        raise ConfigError(
+            f"No language model writes release {STATISTICAL_RELEASE}: leave {names} out, or name another --release."
+        )
 
 
 def ledger_url(home, options: WriterOptions) -> str:
@@ -274,7 +292,7 @@ _OPTIONS = (
     click.option("--ledger", help="Database URL; LETTINGO_LEDGER, else ledger.db in the home."),
     click.option("--engine-cluster", "cluster", type=click.Choice(["ray"]), help="Engines as actors of a cluster."),
     click.option("--cluster-address", help="Of a running Ray cluster, or auto; left out: a local one for this run."),
-    click.option("--gpus-per-worker", type=int, help="Left out: vLLM's tensor parallelism, none for transformers."),
+    click.option("--gpus-per-worker", type=int, help="Of vLLM's actors; left out: --tensor-parallel."),
     click.option(
         "--calls-per-claim",
         type=int,

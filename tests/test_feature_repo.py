@@ -11,8 +11,10 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -22,7 +24,9 @@ from lettingo_features.errors import ConfigError, EncoderMismatchError, Registry
 from lettingo_features.feast_registry import check_registry, check_vectors, declared, registry_difference
 from lettingo_features.feast_schema import fields
 from lettingo_features.home import Home
+from lettingo_features.profiles.imported import ImportConfig, import_profiles
 from lettingo_features.training_set import build_training_set
+from lettingo_features.windows import WindowConfig
 
 REPO = Path(__file__).resolve().parents[1] / "feature_repo"
 GOLDEN = Path(__file__).parent / "golden" / "registry.json"
@@ -183,6 +187,28 @@ def test_a_release_in_the_home_declares_its_views_and_services(home):
     assert vectors.vector_length == 256
     services = {service.name for service in contents.feature_services}
     assert {"ranker_profile_imported_a", "profile_text_imported_a"} <= services
+
+
+def test_each_import_of_texts_written_elsewhere_gets_views_and_services(home):
+    cutoff = datetime(2026, 2, 1, tzinfo=UTC)
+    met = [["u1"], ["i1"], [cutoff - timedelta(days=1)], [cutoff], [4.0], [None], [None]]
+    home.write_part("interactions", "p", pa.table(met, schema=columns.INTERACTIONS), columns.INTERACTIONS)
+
+    class Encoder:
+        encoder_id, dim = "other", 2
+
+        def encode(self, texts):
+            return np.ones((len(texts), self.dim), np.float32)
+
+    names = ("gpt", "claude", "llama")
+    for name in names:
+        told = ImportConfig(release=name, generator=name, cutoff=cutoff, window=WindowConfig(days=30))
+        assert import_profiles(home, told, ["u1"], [f"By {name}."], Encoder()).written == 1
+    contents = declared(REPO)
+    kinds = ("user_profile_text_{}", "user_profile_meta_{}", "user_profile_embedding_{}_other")
+    assert {kind.format(name) for kind in kinds for name in names} <= {view.name for view in contents.feature_views}
+    wanted = {f"{kind}_{name}" for kind in ("ranker_profile", "profile_text") for name in names}
+    assert wanted <= {service.name for service in contents.feature_services}
 
 
 def test_the_alias_services_follow_the_champion(store, home):

@@ -22,7 +22,8 @@ class EstimateConfig(Config):
     sample: int = Field(default=500, ge=1)
     """Prompts rendered and measured, drawn evenly over cutoffs and, within one, over users."""
     tokens_per_second: float | None = Field(default=None, gt=0)
-    """Generated tokens per second, as an earlier run's report has it; without it no time is told."""
+    """Generated tokens per second of all workers together, as an earlier run's report has it; without it no time is
+    told."""
 
 
 class Estimate(Config):
@@ -49,7 +50,7 @@ class Estimate(Config):
     def to_text(self) -> str:
         """A few lines for a terminal."""
         most = "at most " if self.tokens_out_is_bound else "about "
-        time = f"{self.seconds:,.0f} s" if self.seconds is not None else "unknown before a first run"
+        time = f"{self.seconds:,.0f} s" if self.seconds is not None else "unknown without --tokens-per-second"
         return (
             f"{self.requests:,} user snapshots at {self.cutoffs} cutoffs are due a text: {self.calls:,} calls\n"
             f"tokens: about {self.tokens_in:,} read, {most}{self.tokens_out:,} written "

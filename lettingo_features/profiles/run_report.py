@@ -65,7 +65,8 @@ class ProfileRunReport(Config):
             "lint_findings": float(self.build.lint_findings),
             "claims": float(self.build.claims),
             "claims_dropped": float(self.build.claims_dropped),
-            "words_mean": self.build.words.get("mean", 0.0),
+            "tokens_per_second": self.calls.tokens_per_second,
+            **{f"words_{name}": value for name, value in self.build.words.items()},
             "cost_per_1000_users_usd": self.cost_per_1000_users,
         }
         write_textfile(path, f"profiles_{self.build.release}", self.calls, gauges)

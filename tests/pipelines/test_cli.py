@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
 
+import duckdb
 import pytest
+
+from pipelines.cli import main
+from tests.pipelines.small_home import CUTOFF, small_home
 
 
 def lettingo(*arguments: str, home=None) -> subprocess.CompletedProcess:
@@ -40,6 +45,11 @@ COMMANDS = [  # arguments                                                    say
     (["ingest", "nowhere", "--map", "rating_scale=1,5", "--map", "who=uid"], "Ours is one of"),
     (["profiles", "generate", "--as-of", "2024-01-01", "--refresh-after", "soon"], "Give a number of interactions"),
     (["profiles", "generate", "--as-of", "2024-01-01", "--engine", "openai"], "Name the one that the server serves"),
+    (
+        ["profiles", "generate", "--as-of", "2024-01-01", "--release", "v0", "--engine-cluster", "ray", "--mask"],
+        "No language model writes release v0: leave --mask, --engine-cluster out",
+    ),
+    (["profiles", "generate", "--as-of", "2024-01-01", "--tokens-per-second", "9"], "belongs to --dry-run"),
     (["profiles", "import", "f.csv", "--release", "a", "--generator", "g"], "State the window with --cutoff T"),
     (["profiles", "show", "u1"], "Run 'lettingo profiles generate' first"),
     (["audit", "leakage", "nowhere.parquet"], "No labels at nowhere.parquet"),
@@ -55,6 +65,30 @@ def test_a_mistake_is_one_paragraph_and_exit_code_2(arguments, says, tmp_path):
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+FULL = [(OSError, (errno.ENOSPC, "No space left on device")), (duckdb.IOException, ("x: No space left on device",))]
+
+
+@pytest.mark.parametrize(("kind", "says"), FULL, ids=["ours", "DuckDB's"])
+def test_a_full_disk_is_one_paragraph_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys, kind, says):
+    home = small_home(tmp_path)
+    told = ["behaviour", "build", "--as-of", CUTOFF.isoformat(), "--home", str(home.root)]
+    monkeypatch.setattr(sys, "argv", ["lettingo", *told])
+
+    def full(descriptor: int) -> None:
+        raise kind(*says)
+
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", full)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.count("\n") == 1
+    assert said.startswith("Error: A disk is full: ") and "No space left on device. Free space there" in said
+    assert not list(home.offline.rglob("*.tmp"))
+    main()
+    assert home.parts("user_behaviour_v1")
 
 
 def test_a_world_is_ingested_once(tmp_path):

@@ -34,3 +34,11 @@ def test_nothing_is_written_loaded_or_started(tmp_path, monkeypatch, engine):
     planned = json.loads(result.stdout)
     assert (planned["requests"], planned["calls"], planned["sampled"]) == (USERS, USERS, USERS)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
+
+
+@pytest.mark.parametrize(("told", "seconds"), [([], None), (["--tokens-per-second", "48"], USERS * 96 / 48)])
+def test_a_speed_that_is_told_gives_the_time(tmp_path, told, seconds):
+    home = small_home(tmp_path)
+    command = ["generate", "--as-of", CUTOFF.isoformat(), "--home", str(home.root), "--dry-run", "--json", *told]
+    planned = json.loads(CliRunner().invoke(profiles, command, catch_exceptions=False).stdout)
+    assert (planned["tokens_out"], planned["seconds"]) == (USERS * 96, seconds)

@@ -38,8 +38,10 @@ REFUSED = [  # options                                                  error   
     ({"model": "./nowhere"}, ModelError, "There is no model directory"),
     ({"budget": 1.0}, ConfigError, "every price is 0"),
     ({"adapter": "a"}, ConfigError, "--adapter belongs to --engine vllm"),
+    ({"cluster": "ray", "gpus_per_worker": 1}, ConfigError, "--gpus-per-worker belongs to --engine vllm on a cluster"),
     ({"workers": 3}, ConfigError, "--workers belongs to --engine-cluster"),
     ({"tokenizer": "d"}, ConfigError, "--tokenizer belongs to --engine openai"),
+    ({"api_key_env": "KEY"}, ConfigError, "--api-key-env belongs to --engine openai"),
     ({"text_style": "brief"}, ConfigError, "add --prompt lettingo-1"),
     ({"ledger": "mysql://host/db"}, ConfigError, "mysql"),
 ]

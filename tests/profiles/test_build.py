@@ -246,6 +246,34 @@ def test_late_interactions_wait_for_the_days_of_a_policy(home):
     assert (counted.users_kept, sum(aged.written.values())) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "writes"),
+    [
+        ((), 1),  # a window that lost an interaction is another window
+        (("1",), 0),  # nothing new
+        (("1", "10d"), 1),  # old enough
+    ],
+)
+def test_a_deleted_interaction_is_no_news(home, bounds, writes):
+    home.write_part("interactions", "more", interactions(("warm", "i6", T0 + 6 * DAY)), INTERACTIONS)
+    build(home).run([CUTOFF], now=NOW)
+    (home.table_dir("interactions") / "more.parquet").unlink()
+    made = build(home, refresh=RefreshPolicy.parse(bounds))
+    report = made.run([CUTOFF + 10 * DAY], users=pa.array(["warm"]), now=NOW)
+    assert (sum(report.written.values()), report.users_kept) == (writes, 1 - writes)
+    assert all("Title 6" not in summary for summary in made.warm.asked)
+
+
+def test_a_window_that_became_empty_keeps_its_last_text(home):
+    home.write_part("interactions", "gone", interactions(*six("gone")), INTERACTIONS)
+    build(home).run([CUTOFF], now=NOW)
+    (home.table_dir("interactions") / "gone.parquet").unlink()
+    made = build(home)
+    report = made.run([CUTOFF + DAY], users=pa.array(["gone"]), now=NOW)
+    assert (report.users_seen, asked(made)) == (0, 0)
+    assert [row["user_id"] for row in read(home, text_table("v1"))].count("gone") == 1
+
+
 @pytest.mark.parametrize("bound", ["0", "-1", "d", "5 d", "soon", "0d"])
 def test_a_refresh_bound_that_is_none(bound):
     with pytest.raises((ConfigError, ValueError)):
