@@ -43,7 +43,8 @@ class Estimate(Config):
     tokens_out: int
     "By the answers in the ledger where the sample has some, else the most that the settings allow."
     tokens_out_is_bound: bool
-    cost_usd: float
+    cost_usd: float | None
+    "None where no price is known."
     seconds: float | None
     "None where no speed is known."
 
@@ -51,11 +52,14 @@ class Estimate(Config):
         """A few lines for a terminal."""
         most = "at most " if self.tokens_out_is_bound else "about "
         time = f"{self.seconds:,.0f} s" if self.seconds is not None else "unknown without --tokens-per-second"
+        no_price = "not counted without --price-in and --price-out"
+        money = f"{most}{self.cost_usd:,.2f} USD" if self.cost_usd is not None else no_price
         return (
-            f"{self.requests:,} user snapshots at {self.cutoffs} cutoffs are due a text: {self.calls:,} calls\n"
+            f"{self.requests:,} user snapshots at {self.cutoffs} cutoffs are due a text of the language model: "
+            f"{self.calls:,} calls\n"
             f"tokens: about {self.tokens_in:,} read, {most}{self.tokens_out:,} written "
             f"({self.sampled:,} prompts measured, {self.rows_trimmed:,} rows and {self.too_long:,} prompts too long)\n"
-            f"money: {most}{self.cost_usd:,.2f} USD; time: {time}"
+            f"money: {money}; time: {time}"
         )
 
 
@@ -89,7 +93,7 @@ def estimate(
     per_answer = float(np.mean(written)) if written else float(engine.config.max_new_tokens)
     tokens_in = round(calls * (frame + (float(np.mean(sizes)) if sizes else 0.0)))
     tokens_out = round(calls * per_answer)
-    speed = config.tokens_per_second
+    speed, priced = config.tokens_per_second, engine.config.price_in or engine.config.price_out
     return Estimate(
         cutoffs=len(cutoffs),
         requests=n_planned,
@@ -100,6 +104,6 @@ def estimate(
         tokens_in=tokens_in,
         tokens_out=tokens_out,
         tokens_out_is_bound=not written,
-        cost_usd=engine.config.cost(tokens_in, tokens_out),
+        cost_usd=engine.config.cost(tokens_in, tokens_out) if priced else None,
         seconds=tokens_out / speed if speed else None,
     )

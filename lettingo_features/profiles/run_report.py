@@ -32,14 +32,16 @@ class ProfileRunReport(Config):
         if self.calls is None:
             return self.build.to_text()
         c = self.calls
-        causes = ", ".join(f"{n:,} {cause}" for cause, n in sorted((c.failed | c.problems).items())) or "none"
-        counted = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in sorted(self.counts.items()) if n)
+        unusable = c.failed | c.problems
+        causes = ", ".join(f"{n:,} {cause}" for cause, n in sorted(unusable.items())) or "none"
+        besides = dict(sorted(self.counts.items() - (unusable | {"not_made": c.not_made}).items()))
+        counted = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in besides.items() if n)
         words = ", ".join(f"{name} {value:g}" for name, value in self.build.words.items()) or "none"
         stopped = f"stopped by the {c.stopped}: {c.not_made:,} prompts left, run again to go on\n" if c.stopped else ""
         return (
             f"{stopped}{self.build.to_text()}\n"
             f"calls: {c.called:,} made, {c.cached:,} answered without one, {c.not_made:,} not made; "
-            f"failed or unusable: {causes}{'; ' + counted if counted else ''}\n"
+            f"failed or unusable: {causes}{'; besides: ' + counted if counted else ''}\n"
             f"tokens: {c.tokens_in:,} read, {c.tokens_out:,} written, {c.tokens_per_second:,.0f} written per second; "
             f"{c.cost_usd:.4f} USD, {self.cost_per_1000_users:.4f} per 1,000 users; words per text: {words}"
         )

@@ -42,3 +42,13 @@ def test_a_speed_that_is_told_gives_the_time(tmp_path, told, seconds):
     command = ["generate", "--as-of", CUTOFF.isoformat(), "--home", str(home.root), "--dry-run", "--json", *told]
     planned = json.loads(CliRunner().invoke(profiles, command, catch_exceptions=False).stdout)
     assert (planned["tokens_out"], planned["seconds"]) == (USERS * 96, seconds)
+
+
+@pytest.mark.parametrize(
+    ("told", "money"), [([], "not counted without --price-in and --price-out"), (["--price-out", "1e6"], "USD")]
+)
+def test_money_is_told_where_a_price_is(tmp_path, told, money):
+    home = small_home(tmp_path)
+    command = ["generate", "--as-of", CUTOFF.isoformat(), "--home", str(home.root), "--dry-run", *told]
+    line = CliRunner().invoke(profiles, command, catch_exceptions=False).stdout.splitlines()[-1]
+    assert line.startswith("money: ") and money in line

@@ -20,7 +20,8 @@ CALLS = RunReport(
     asked=10, cached=3, called=6, not_made=1, failed={"timeout": 2}, problems={"empty": 1}, tokens_in=700,
     tokens_out=300, cost_usd=0.5, seconds=2.0, stopped="budget",
 )  # fmt: skip
-REPORT = ProfileRunReport(build=BUILD, calls=CALLS, engine="model", counts={"rows_trimmed": 5, "repairs": 0})
+COUNTS = {"rows_trimmed": 5, "repairs": 0, "empty": 1, "timeout": 3, "not_made": 1}
+REPORT = ProfileRunReport(build=BUILD, calls=CALLS, engine="model", counts=COUNTS)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ REPORT = ProfileRunReport(build=BUILD, calls=CALLS, engine="model", counts={"row
     [
         "stopped by the budget: 1 prompts left",
         "6 made, 3 answered without one, 1 not made",
-        "failed or unusable: 1 empty, 2 timeout; 5 rows trimmed\n",
+        "1 not made; failed or unusable: 1 empty, 2 timeout; besides: 5 rows trimmed, 3 timeout\n",
         "700 read, 300 written, 150 written per second",
         "0.5000 USD, 125.0000 per 1,000 users",
         "words per text: mean 41.5, p5 20, p50 40, p95 60",
