@@ -52,12 +52,19 @@ def doctor(home_dir: str, as_json: bool) -> None:
         "home": str(home.root),
         "parts": tables,
         "registry": registry,
-        "tables_without_view": sorted(set(tables) - views - {"items"}) if views else [],
+        "tables_without_view": _without_view(set(tables), views) if views else [],
         "next": next_steps,
     }
     show(as_json, facts, _text(facts))
     if next_steps:
         sys.exit(1)
+
+
+def _without_view(tables: set[str], views: set[str]) -> list[str]:
+    """Tables that a view should read: items are joined as they are, and claims are for people."""
+    from lettingo_features.profiles.tables import claims_table
+
+    return sorted(table for table in tables - views - {"items"} if not table.startswith(claims_table("")))
 
 
 def _checked_views(home) -> set[str]:
