@@ -129,7 +129,7 @@ class AlignmentRun:
         self.write_json("run.json", first | known | told)  # before the frame: its settings are fixed now
         frame = Frame.load(self.directory / "frame", beside=(Path(WINDOWS).name,))
         if frame is None:
-            frame = make_frame(self.home, self.config.users, self.config.window)
+            frame = make_frame(self.home, self.config.frame, self.config.window)
             self.write(WINDOWS, digests_of(self.home, frame, self.config.window))  # the frame's own mark comes last
             frame.save(self.directory / "frame")
         self.frame = frame

@@ -22,8 +22,7 @@ def open_judge(run: AlignmentRun) -> Iterator[Judge]:
     config, frame = run.config, run.frame
     if config.judge == "ranking":
         scene, read = run.scene("explored"), run.reader()
-        reward = run.ranking_reward(scene, read)
-        yield RankingJudge(reward, read, frame.reward_targets, frame.explored, config.explore.seed)
+        yield RankingJudge(run.ranking_reward(scene, read), read, frame.reward_targets, config.explore.seed)
         return
     from lettingo_features.alignment.sentiment_judge import SentimentJudge
     from lettingo_features.generation.ledger import Ledger

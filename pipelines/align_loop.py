@@ -95,15 +95,11 @@ def run_reward(run: AlignmentRun) -> None:
         with open_judge(run) as judge:
             judged = judge.judge(texts)
         run.say(judged.text)
-        rewards = judged.rewards
-        if not config.shrink:  # nothing says what a text is worth whose user has no target
-            rewards = rewards.filter(pc.greater(rewards["n_targets"], 0))
-        rewards = guarded(rewards, candidates, config.guards)
+        rewards = guarded(judged.rewards, candidates, config.guards)
         guards = guard_effects(rewards, candidates, config.guards) | {"n_scrubbed": n_scrubbed}
         facts: dict[str, Any] = judged.facts | {"guards": guards}
         if config.guards.target_independence:
-            on_targets = rewards.filter(pc.greater(rewards["n_targets"], 0))["candidate_id"].combine_chunks()
-            mine = candidates.filter(pc.is_in(candidates["candidate_id"], on_targets))
+            mine = candidates.filter(pc.is_in(candidates["candidate_id"], rewards["candidate_id"].combine_chunks()))
             naming = target_naming(mine, _titles(run, judged.targets), config.frame.seed)
             facts["target_naming"] = naming.to_json() if naming else None
         if config.shrink:

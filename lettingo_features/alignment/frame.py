@@ -53,9 +53,6 @@ class FrameConfig(Config):
     "Fit users kept, in order of the hash."
     max_explored: int = Field(default=500, ge=1)
     "Explored users kept, in order of the hash; each costs its candidates."
-    max_untargeted: int = Field(default=500, ge=0)
-    """Explored users kept beside these who liked nothing in the reward's period: what their texts are worth is learnt
-    from the others (`shrinkage`), so a run that does not shrink explores none of them."""
     max_gate: int = Field(default=1_200, ge=1)
     "Gate users kept, in order of the hash; each costs one text per compared generator."
     min_interactions: int = Field(default=5, ge=1)
@@ -78,10 +75,10 @@ class FrameConfig(Config):
 class Frame:
     """Times (UTC), users and targets of one run.
 
-    ``explored``, ``fit`` and ``gate`` are user ids in order of id; only explored ones may have no target.
-    ``reward_targets`` and ``gate_targets`` have ``user_id, item_id, event_timestamp, rating``, one row per liked (user,
-    item), first seen in the period. ``rated_targets`` has one such row per explored user: the first item of the
-    reward's period, liked or not, that was rated and not met before.
+    ``explored``, ``fit`` and ``gate`` are user ids in order of id. ``reward_targets`` and ``gate_targets`` have
+    ``user_id, item_id, event_timestamp, rating``, one row per liked (user, item), first seen in the period.
+    ``rated_targets`` has one such row per explored user: the first item of the reward's period, liked or not, that was
+    rated and not met before.
     ``counts`` has eligible and kept users by role.
     """
 
@@ -175,11 +172,6 @@ def make_frame(home: Home, config: FrameConfig, window: WindowConfig) -> Frame:
                 f"No user can be {role}: with at least {config.min_interactions} items before {cutoff} and a liked one "
                 "after it. Bring a longer history, or other shares."
             )
-        if role == "explored":
-            more = _eligible(connection, interactions, cutoff, window, config, role, with_target=False)
-            kept = more[: config.max_untargeted]
-            users[role] = pa.array(sorted([*users[role].to_pylist(), *kept]), pa.string())
-            counts |= {"untargeted_users_eligible": len(more), "untargeted_users": len(kept)}
     return Frame(
         reward_cutoff,
         gate_cutoff,
@@ -238,19 +230,10 @@ _ROLE_OF = (
 )
 
 
-def _eligible(
-    connection,
-    interactions: str,
-    cutoff: datetime,
-    window: WindowConfig,
-    config: FrameConfig,
-    role: str,
-    with_target: bool = True,
-) -> list[str]:
-    """Users of the role with enough items in their window and a target in ``period_targets``, or without one, in order
-    of the hash."""
+def _eligible(connection, interactions: str, cutoff: datetime, window: WindowConfig, config: FrameConfig, role: str):
+    """Users of the role with enough items in their window and a target in ``period_targets``, in order of the hash."""
     rows = connection.execute(
-        f"""SELECT user_id FROM {interactions} {"SEMI" if with_target else "ANTI"} JOIN period_targets USING (user_id)
+        f"""SELECT user_id FROM {interactions} SEMI JOIN period_targets USING (user_id)
             WHERE event_timestamp >= {_at(cutoff - timedelta(days=window.days))} AND event_timestamp < {_at(cutoff)}
               AND {_ROLE_OF} = $role
             GROUP BY user_id HAVING count(DISTINCT item_id) >= $least

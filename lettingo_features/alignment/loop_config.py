@@ -73,12 +73,6 @@ class LoopConfig(Config):
     )
     "When a candidate generator may be released."
 
-    @property
-    def users(self) -> FrameConfig:
-        """``frame``, without users of no target where nothing is learnt that rewards them."""
-        learns = self.judge == "ranking" and self.shrink
-        return self.frame if learns else self.frame.model_copy(update={"max_untargeted": 0})
-
     def shaping(self) -> dict[str, Any]:
         """What decides the results, as JSON: all but where a judge's server is and what it costs."""
         return self.model_dump(mode="json", exclude={"sentiment": OF_A_HOST})

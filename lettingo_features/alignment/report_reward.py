@@ -42,8 +42,7 @@ def reward_facts(reward: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, s
     }
     told = {**reward, **(reward.get("sentiment") or {})}
     found = {name: {**(told.get(name) or {})} for name in headings}
-    for drawn in ("effects", "scales"):  # the effects have a plot of their own
-        found["shrinkage"].pop(drawn, None)
+    found["shrinkage"].pop("effects", None)
     if "candidates_without_targets" in reward:
         found["scene"]["candidates_without_targets"] = reward["candidates_without_targets"]
     return [(headings[name], list(facts(values))) for name, values in found.items() if values]

@@ -11,7 +11,7 @@ and noise (empirical Bayes; Efron and Morris 1975). Ours: the paper's one correc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from lettingo_features.errors import DataError
 from lettingo_features.profiles.support import names_in
 from lettingo_features.text_table import aligned
 
-_KINDS = ("generator ", "style ")  # how attributes of who wrote a text begin
 _RIDGE = 1e-3  # of standardised attributes: only keeps those that coincide from being divided by zero
 
 
@@ -41,36 +40,13 @@ class Shrinkage:
     explained : float
         Standard deviation of the prior within a user.
     noise : float
-        Root mean square of the rewards' noise, for comparison; of users with a target.
-    scales : dict of str to (float, float)
-        By attribute: its mean over all texts, and its standard deviation within a user, the unit of its effect.
+        Root mean square of the rewards' noise, for comparison.
     """
 
     effects: dict[str, tuple[float, float]]
     spread: float
     explained: float
     noise: float
-    scales: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def promised(self, candidates: pa.Table, measured: Mapping[str, np.ndarray]) -> np.ndarray:
-        """float64 (C,): what other texts show of themselves, in units of the reward and beside an average text.
-
-        Who wrote them, and in which style they were asked for, says nothing of a generator that was not there. An
-        effect counts for the less the less clearly it is told from 0 (James and Stein's factor, ``1 - 1 / t ** 2``).
-        """
-        names, raw = _attributes(candidates)
-        shown = dict(zip(names, raw.T, strict=True)) | dict(measured)
-        total = np.zeros(len(candidates))
-        for name in (name for name in self.scales if name in shown and not name.startswith(_KINDS)):
-            (mean, scale), (effect, error) = self.scales[name], self.effects[name]
-            clear = max(0.0, 1 - (error / effect) ** 2) if effect else 0.0
-            total += (shown[name] - mean) / scale * effect * clear
-        return total
-
-    @staticmethod
-    def from_json(told: Mapping[str, Any]) -> Shrinkage:
-        """What `to_json` made."""
-        return Shrinkage(**told)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -78,7 +54,6 @@ class Shrinkage:
             "spread": self.spread,
             "explained": self.explained,
             "noise": self.noise,
-            "scales": {name: list(scale) for name, scale in self.scales.items()},
         }
 
     def to_text(self) -> str:
@@ -100,9 +75,7 @@ def shrunk(
 ) -> tuple[pa.Table, Shrinkage]:
     """``rewards`` with ``value`` and ``noise`` replaced by the posterior's; ``raw`` stays. Rows stay in their order.
 
-    What kinds of texts earn is learnt without the users ``left_out``, string, and without those whose noise is
-    infinite, who have no target: their values are what their texts' kinds earn. ``measured``:
-    `judge.Judged.attributes`.
+    What kinds of texts earn is learnt without the users ``left_out``, string. ``measured``: `judge.Judged.attributes`.
 
     Raises
     ------
@@ -124,16 +97,14 @@ def shrunk(
     scale = attributes.std(axis=0)
     used = scale > 1e-9
     names, attributes = [n for n, u in zip(names, used, strict=True) if u], attributes[:, used] / scale[used]
-    scales = zip(raw[:, used].mean(axis=0).tolist(), scale[used].tolist(), strict=True)
-    n_users = len(np.unique(user[np.isfinite(noise)]))
-    if n_users <= len(names) + 1:
-        raise DataError(f"{n_users} users cannot tell {len(names)} attributes of texts apart: explore more.")
+    if len(np.unique(user)) <= len(names) + 1:
+        raise DataError(
+            f"{len(np.unique(user))} users cannot tell {len(names)} attributes of texts apart: explore more."
+        )
     values = rewards["value"].to_numpy()
     own = _within(values, user)
     none = pa.array([], pa.string())
-    seen = np.isfinite(noise) & ~np.asarray(
-        pc.is_in(rewards[c.USER_ID], value_set=none if left_out is None else left_out)
-    )
+    seen = ~np.asarray(pc.is_in(rewards[c.USER_ID], value_set=none if left_out is None else left_out))
     effects, covariance = _regression(attributes[seen], own[seen], user[seen])
     tau2 = _spread((own - attributes @ effects)[seen], noise[seen], np.bincount(user)[user][seen])
     prior = attributes @ effects
@@ -141,7 +112,7 @@ def shrunk(
     posterior = (values - own) + prior + kept * (own - prior)
     prior_error = np.sqrt(np.einsum("nk,kl,nl->n", attributes, covariance, attributes))
     columns = {name: rewards[name] for name in REWARDS.names}
-    columns |= {"value": pa.array(posterior), "noise": pa.array(np.sqrt(tau2 * (1 - kept)) + prior_error)}
+    columns |= {"value": pa.array(posterior), "noise": pa.array(np.sqrt(kept) * noise + prior_error)}
     found = Shrinkage(
         effects={
             name: (float(effect), float(error))
@@ -149,8 +120,7 @@ def shrunk(
         },
         spread=tau2**0.5,
         explained=float(prior.std()),
-        noise=float(np.sqrt(np.mean(noise[np.isfinite(noise)] ** 2))),
-        scales=dict(zip(names, scales, strict=True)),
+        noise=float(np.sqrt(np.mean(noise**2))),
     )
     return pa.table(columns).cast(REWARDS), found
 

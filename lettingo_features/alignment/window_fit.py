@@ -11,27 +11,25 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import rankdata
 
+from lettingo_features.alignment.scene import Scene
+
 _BLOCK = 256  # texts at once: their ranks of all items take some ten MB
 
 
-def window_fit(
-    seen: sparse.csr_array, user_rows: np.ndarray, vectors: np.ndarray, item_vectors: np.ndarray
-) -> np.ndarray:
+def window_fit(scene: Scene, user_rows: np.ndarray, vectors: np.ndarray, item_vectors: np.ndarray) -> np.ndarray:
     """float64 (C,): mean share of all items that a text puts below those of its user's past, less that of the others.
 
-    Every other user counts alike. 0 where a user has no past, or is the only one.
+    Every other user of the scene counts alike. 0 where a user has no past, or is the only one.
 
     Parameters
     ----------
-    seen
-        float32 (U, I): 1 where one of the users who are compared met the item before the cutoff.
     user_rows
-        int64 (C,): the row of each text's user.
+        int64 (C,): the scene's row of each text's user.
     vectors, item_vectors
         float32 (C, d) and (I, d), unit length, by one reader.
     """
-    lengths = np.asarray(seen.sum(axis=1)).ravel()
-    past = sparse.csr_array(seen.multiply(1 / np.maximum(lengths, 1)[:, None]))
+    lengths = np.asarray(scene.seen.sum(axis=1)).ravel()
+    past = sparse.csr_array(scene.seen.multiply(1 / np.maximum(lengths, 1)[:, None]))
     every = np.asarray(past.sum(axis=0)).ravel()
     n_others = int((lengths > 0).sum()) - 1
     fit = np.zeros(len(user_rows))

@@ -108,15 +108,10 @@ def test_who_takes_part(tmp_path):
         events += [row for row in regular(f"idle {n}") if row[1] != "later"]  # nothing liked in the reward's period
     frame = frame_of(tmp_path, events, gate_users=0.5, fit_users=0.5)
     kinds = {role: {user.split()[0] for user in getattr(frame, role).to_pylist()} for role in ROLES}
-    assert kinds["fit"] == {"in"}
-    assert kinds["explored"] == {"in", "idle"}  # what their texts are worth is learnt from the others
+    assert kinds["explored"] == kinds["fit"] == {"in"}
     assert kinds["gate"] == {"in", "out", "old", "again", "idle"}  # later likes count for the gate's window
-    kept = {role: len(getattr(frame, role)) for role in ROLES}
-    kept["untargeted"] = sum(user.startswith("idle") for user in frame.explored.to_pylist())
-    kept["explored"] -= kept["untargeted"]
-    for role in (*ROLES, "untargeted"):
-        assert frame.counts[f"{role}_users"] == frame.counts[f"{role}_users_eligible"] == kept[role]
     for role in ROLES:
+        assert frame.counts[f"{role}_users"] == frame.counts[f"{role}_users_eligible"] == len(getattr(frame, role))
         assert getattr(frame, role).to_pylist() == sorted(getattr(frame, role).to_pylist())
 
 
@@ -187,8 +182,7 @@ def test_periods_of_a_whole_world(small):
     assert frame.gate_cutoff + LAG <= min(times["gate"]) and max(times["gate"]) <= frame.end
     for role, period in (("explored", "reward"), ("fit", "reward"), ("gate", "gate")):
         targets = getattr(frame, f"{period}_targets")["user_id"].to_pylist()
-        n_without = len(set(getattr(frame, role).to_pylist()) - set(targets))
-        assert n_without == (frame.counts["untargeted_users"] if role == "explored" else 0)
+        assert set(getattr(frame, role).to_pylist()) <= set(targets)
     table = pq.read_table(small.parts("interactions")[0])
     instants = np.sort(table["event_timestamp"].to_numpy())
     shares = [
@@ -260,12 +254,3 @@ def test_a_frame_of_an_earlier_version_is_not_drawn_anew(tmp_path, small, files,
         (tmp_path / name).unlink()
     with pytest.raises(ConfigError, match=message):
         Frame.load(tmp_path, beside=("windows.parquet",))
-
-
-def test_users_without_a_target_have_a_cap_of_their_own(tmp_path):
-    idle = [row for n in range(40) for row in regular(f"idle {n}") if row[1] != "later"]
-    events = [*crowd(), *idle, *(row for n in range(40) for row in regular(f"in {n}"))]
-    frames = [frame_of(tmp_path / str(n), events, max_explored=2, max_untargeted=n) for n in (0, 3, 5)]
-    kept = [{user for user in frame.explored.to_pylist() if user.startswith("idle")} for frame in frames]
-    assert [len(each) for each in kept] == [0, 3, 5] and kept[1] < kept[2]
-    assert all(len(frame.explored) == 2 + len(each) for frame, each in zip(frames, kept, strict=True))

@@ -1,4 +1,4 @@
-"""The ranking reward as a judge: users with a target, users without one, and strangers."""
+"""The ranking reward as a judge: who is judged, the fit beside each reward, and the control."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from tests.alignment.small_world import group_of, item_vectors, planted_scene, p
 N_USERS, N_TARGETED, N_ITEMS = 80, 60, 120
 ITEMS = item_vectors(N_ITEMS)
 WHOLE = planted_scene()
+VECTORS = profile_vectors(group_of(N_USERS), seed=2)
+TEXTS = candidates(*((f"c{n}", f"u{n:04}", "g", f"text {n}") for n in reversed(range(N_USERS))))
 
 
 @pytest.fixture(scope="module")
 def reward() -> RankingReward:
-    fitted = planted_scene(seed=1)
+    """Of a scene in which the last twenty users have no target."""
     config = RankingRewardConfig()
-    ranker = fit_ranker(fitted, ITEMS, profile_vectors(group_of(N_USERS), seed=1), config)
+    ranker = fit_ranker(planted_scene(seed=1), ITEMS, profile_vectors(group_of(N_USERS), seed=1), config)
     mine = WHOLE.target_user < N_TARGETED
     scene = replace(
         WHOLE,
@@ -37,39 +39,26 @@ def reward() -> RankingReward:
     return RankingReward(ranker, scene, ITEMS, config)
 
 
-VECTORS = profile_vectors(group_of(N_USERS + 1), seed=2)
-TEXTS = candidates(
-    *((f"c{n}", f"u{n:04}", "g", f"text {n}") for n in reversed(range(N_USERS))), ("x", "?", "g", "text 80")
-)
+def read(lines: list[str]) -> np.ndarray:
+    return VECTORS[[int(line.split()[1]) for line in lines]]
 
 
 def judged(reward: RankingReward, texts: pa.Table = TEXTS):
-    explored = pa.array([*WHOLE.user_ids.to_pylist(), "?"])  # the last has no history
-    return RankingJudge(
-        reward, lambda lines: VECTORS[[int(line.split()[1]) for line in lines]], None, explored, 0
-    ).judge(texts)
+    return RankingJudge(reward, read, None, seed=0).judge(texts)
 
 
-def test_who_has_no_target_has_no_reward_but_a_fit(reward):
+def test_each_reward_has_its_fit_and_who_has_no_target_has_none(reward):
     found = judged(reward)
-    rows = {row["user_id"]: (place, row) for place, row in enumerate(found.rewards.to_pylist())}
-    assert found.rewards.schema == REWARDS and set(rows) == set(WHOLE.user_ids.to_pylist())  # and no stranger
-    seen = np.arange(N_USERS)
-    fits = window_fit(WHOLE.seen, seen, VECTORS[:N_USERS], ITEMS)
-    for n, user in enumerate(WHOLE.user_ids.to_pylist()):
-        place, row = rows[user]
-        assert found.attributes["fits the window"][place] == pytest.approx(fits[n])
-        assert row["candidate_id"] == f"c{n}" and row["reward"] == reward.identity
-        if n < N_TARGETED:
-            assert row["n_targets"] == 4 and np.isfinite(row["noise"])
-        else:
-            assert (row["value"], row["raw"], row["noise"], row["n_targets"]) == (0, 0, np.inf, 0)
-    assert found.facts["candidates_without_targets"] == N_USERS - N_TARGETED + 1
+    assert found.rewards.schema == REWARDS
+    numbers = [int(candidate[1:]) for candidate in found.rewards["candidate_id"].to_pylist()]
+    assert sorted(numbers) == list(range(N_TARGETED))
+    assert found.facts["candidates_without_targets"] == N_USERS - N_TARGETED
+    fits = window_fit(reward.scene, np.arange(N_TARGETED), VECTORS[:N_TARGETED], ITEMS)
+    assert found.attributes["fits the window"] == pytest.approx(fits[numbers])
+    assert found.rewards["value"].to_numpy() == pytest.approx(reward.per_text(np.array(numbers), VECTORS[numbers]))
 
 
-def test_they_change_no_reward_of_the_others(reward):
-    alone = TEXTS.filter(pa.array([user < f"u{N_TARGETED:04}" for user in TEXTS["user_id"].to_pylist()]))
-    few, all_ = judged(reward, alone), judged(reward)
-    assert all_.rewards.slice(0, N_TARGETED).equals(few.rewards)
-    assert all_.facts["controls"] == few.facts["controls"]
-    assert np.array_equal(all_.attributes["fits the window"][:N_TARGETED], few.attributes["fits the window"])
+def test_the_same_texts_given_to_others_earn_about_nothing(reward):
+    controls = judged(reward).facts["controls"]
+    assert controls["no profile"] == 0
+    assert abs(controls["shuffled"]) < 0.1 < controls["candidates"]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from lettingo_features.alignment.shrinkage import Shrinkage, shrunk
+from lettingo_features.alignment.shrinkage import shrunk
 from lettingo_features.alignment.tables import REWARDS
 from lettingo_features.errors import DataError
 from tests.alignment.rows import candidates, rewards
@@ -167,43 +165,3 @@ def test_what_a_judge_measured_is_an_attribute_as_well():
     assert abs(learnt.effects["nothing"][0]) < 3 * learnt.effects["nothing"][1]
     left = [np.mean((within(table["value"].to_numpy()) - within(truth)) ** 2) for table in (before, after)]
     assert left[1] < left[0] / 2
-
-
-def test_who_has_no_target_gets_what_the_kind_earns():
-    given, found, _ = planted(4)
-    texts = candidates(*((f"v{n}", f"w{n // 2}", "g0", f"a text with {'7' if n % 2 else 'no'}") for n in range(20)))
-    alone = rewards({f"v{n}": 0.0 for n in range(20)}, noise=np.inf)
-    alone = with_column(alone, "user_id", texts["user_id"])
-    _, learnt = shrunk(given, found)
-    after, both = shrunk(pa.concat_tables([given, alone]), pa.concat_tables([found, texts]))
-    # only the unit, one sd of all texts, is another
-    assert both.effects["numbers"] == pytest.approx(learnt.effects["numbers"], rel=0.05)
-    assert (both.spread, both.noise) == pytest.approx((learnt.spread, learnt.noise), rel=0.02)
-    low, high = after["value"].to_numpy()[-20::2], after["value"].to_numpy()[-19::2]
-    effect, scale = both.effects["numbers"][0], both.scales["numbers"][1]
-    assert high - low == pytest.approx(effect / scale)
-    assert high + low == pytest.approx(0, abs=1e-12)
-    assert (after["noise"].to_numpy()[-20:] >= both.spread).all() and np.isfinite(after["noise"].to_numpy()).all()
-
-
-def test_other_texts_promise_what_their_attributes_earn():
-    given, found, truth = planted(5, spread=0.4, generators=2)
-    measured = {"told": truth, "noise": np.random.default_rng(0).normal(size=len(truth))}
-    _, learnt = shrunk(given, found, measured=measured)
-    texts = candidates(("a", "x", "new", "a text with no"), ("b", "y", "new", "a text with 7"))
-    promised = learnt.promised(texts, {"told": np.full(2, truth.mean()), "noise": np.zeros(2)})
-    told = learnt.effects["told"][0] / learnt.scales["told"][1]
-    more = learnt.promised(texts, {"told": np.full(2, truth.mean() + 1), "noise": np.zeros(2)}) - promised
-    assert more == pytest.approx(told, rel=0.01)  # clear, so all of it counts
-    assert learnt.promised(texts, {})[0] == pytest.approx(-learnt.promised(texts, {})[1])  # half have a number
-    effect, error = learnt.effects["noise"]
-    assert abs(effect) < 2 * error
-    blurred = learnt.promised(texts, {"told": np.full(2, truth.mean()), "noise": np.ones(2)}) - promised
-    assert np.abs(blurred) == pytest.approx(max(0, 1 - (error / effect) ** 2) * abs(effect) / learnt.scales["noise"][1])
-
-
-def test_a_reader_of_the_json_promises_the_same():
-    given, found, truth = planted(6)
-    _, learnt = shrunk(given, found, measured={"told": truth})
-    again = Shrinkage.from_json(json.loads(json.dumps(learnt.to_json())))
-    assert again.promised(found, {"told": truth}) == pytest.approx(learnt.promised(found, {"told": truth}))

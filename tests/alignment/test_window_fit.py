@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import sparse
 
 from lettingo_features.alignment import window_fit as module
 from lettingo_features.alignment.window_fit import window_fit
-from tests.alignment.small_world import group_of, item_vectors, profile_vectors
+from tests.alignment.small_world import group_of, item_vectors, planted_scene, profile_vectors
 
 N_ITEMS, N_USERS = 120, 80
 ITEMS = item_vectors(N_ITEMS)
 
 
-def matrix(seen: np.ndarray) -> sparse.csr_array:
-    return sparse.csr_array(seen.astype(np.float32))
+def scene_of(seen: np.ndarray):
+    return replace(planted_scene(), seen=sparse.csr_array(seen.astype(np.float32)))
 
 
 def by_taste(seed: int = 0, n_items: int = 10) -> np.ndarray:
@@ -42,21 +44,21 @@ def test_as_the_definition_reads(monkeypatch, block):
     seen, rng = by_taste(), np.random.default_rng(1)
     rows = rng.integers(0, N_USERS, 50)
     vectors = profile_vectors(group_of(50), seed=2)
-    assert window_fit(matrix(seen), rows, vectors, ITEMS) == pytest.approx(slow(seen, rows, vectors), abs=1e-6)
+    assert window_fit(scene_of(seen), rows, vectors, ITEMS) == pytest.approx(slow(seen, rows, vectors), abs=1e-6)
 
 
 def test_the_text_that_tells_the_user_fits():
-    seen, rows = matrix(by_taste()), np.arange(N_USERS)
-    right = window_fit(seen, rows, profile_vectors(group_of(N_USERS), seed=3), ITEMS)
-    wrong = window_fit(seen, rows, profile_vectors(1 - group_of(N_USERS), seed=3), ITEMS)
+    scene, rows = scene_of(by_taste()), np.arange(N_USERS)
+    right = window_fit(scene, rows, profile_vectors(group_of(N_USERS), seed=3), ITEMS)
+    wrong = window_fit(scene, rows, profile_vectors(1 - group_of(N_USERS), seed=3), ITEMS)
     assert (right > wrong).mean() > 0.95
     assert right.mean() > 0.1 > -0.1 > wrong.mean()
 
 
 def test_texts_of_other_users_fit_nobody():
-    seen, rng = matrix(by_taste()), np.random.default_rng(4)
+    scene, rng = scene_of(by_taste()), np.random.default_rng(4)
     vectors = profile_vectors(group_of(N_USERS), seed=5)
-    means = [window_fit(seen, np.arange(N_USERS), vectors[rng.permutation(N_USERS)], ITEMS).mean() for _ in range(20)]
+    means = [window_fit(scene, np.arange(N_USERS), vectors[rng.permutation(N_USERS)], ITEMS).mean() for _ in range(20)]
     assert abs(np.mean(means)) < 0.02
 
 
@@ -64,8 +66,8 @@ def test_who_has_no_past_or_no_others_fits_nothing():
     seen = by_taste()
     seen[5] = False
     vectors = profile_vectors(group_of(N_USERS), seed=6)
-    found = window_fit(matrix(seen), np.arange(N_USERS), vectors, ITEMS)
+    found = window_fit(scene_of(seen), np.arange(N_USERS), vectors, ITEMS)
     assert found[5] == 0 and (found != 0).sum() == N_USERS - 1
     alone = np.zeros_like(seen)
     alone[7] = by_taste()[7]
-    assert not window_fit(matrix(alone), np.arange(N_USERS), vectors, ITEMS).any()
+    assert not window_fit(scene_of(alone), np.arange(N_USERS), vectors, ITEMS).any()

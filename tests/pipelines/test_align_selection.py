@@ -7,18 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from lettingo_features.alignment.judge import Judged
 from lettingo_features.alignment.loop_config import LoopConfig
 from pipelines import align_selection
-from pipelines.align_selection import beside_candidates, held_back, point_scorer
+from pipelines.align_selection import held_back, point_scorer
 from tests.alignment.rows import candidates, rewards
 
 USERS = [f"u{n}" for n in range(10)]
-CONFIG = LoopConfig(held_back=0.4, guards={"faithfulness_weight": 0.0}, shrink=False)
+CONFIG = LoopConfig(held_back=0.4, guards={"faithfulness_weight": 0.0})
 
 
 def run_of(n_words: list[int]) -> SimpleNamespace:
@@ -79,36 +78,3 @@ def test_held_back_users_are_a_share_that_order_does_not_change():
     chosen = held_back(run_of([]), table)
     assert len(chosen) == 4 and set(chosen.to_pylist()) < set(USERS)
     assert held_back(run_of([]), table.take(list(range(9, -1, -1)))).equals(chosen)
-
-
-def rewards_of(values: dict[str, float | None]) -> pa.Table:
-    """A reward of a text by user; None: the user has no target."""
-    table = rewards({f"{user}a": value or 0.0 for user, value in values.items()})
-    counts = pa.array([int(value is not None) for value in values.values()])
-    return table.set_column(table.schema.get_field_index("n_targets"), "n_targets", counts)
-
-
-# Every user's candidates earn 0.2 on average.
-LEVEL = rewards_of({user: 0.2 for user in ("u1", "u2", "u3", "u4")} | {"u5": None})
-WORTH = [  # rewards and promises of texts by user, scale of promises, what they are worth
-    ({"u1": 0.3, "u2": 0.3}, [0.0, 0.0], 0.1, 0.1),  # rewards without noise stand for themselves
-    ({"u1": 0.3, "u2": 0.3}, [0.5, 0.5], 0.0, 0.5),  # and do not, where promises are all that differs
-    ({"u1": 0.1, "u2": 0.5}, [0.0, 0.0], 0.2, 0.05),  # mean 0.1, standard error 0.2: half of it
-    ({"u1": 0.1, "u2": 0.5}, [0.1, 0.3], 0.2, 0.15),  # shrunk towards what is promised
-    ({"u5": None, "u4": 0.9}, [0.4, 0.2], 0.2, 0.3),  # one reward has no error: what is promised
-    ({"u5": None, "u1": 0.4, "u2": 0.4}, [0.3, 0.0, 0.0], 9.0, 0.2),  # without a target: the promise alone
-]
-
-
-@pytest.mark.parametrize(("values", "promised", "scale", "worth"), WORTH)
-def test_rewards_are_shrunk_towards_what_texts_promise(values, promised, scale, worth):
-    users = pa.array(sorted(values))
-    found = beside_candidates(users, rewards_of(values), np.array(promised), LEVEL, scale)
-    assert found == pytest.approx(worth, abs=1e-4)
-
-
-def test_who_gets_no_text_has_the_worth_of_none():
-    users, some = pa.array(["u1", "u2", "u3", "u5"]), rewards_of({"u1": 0.2, "u2": 0.2})
-    assert beside_candidates(users, some, np.zeros(2), LEVEL, 0.0) == pytest.approx(-0.2 * 2 / 4)
-    measured = beside_candidates(users, some, np.zeros(2), LEVEL, 1e9)
-    assert measured == pytest.approx(-0.2 / 3)  # u5 has no target
