@@ -121,6 +121,7 @@ class Engine(Protocol):
 
         ``streams`` has the seed of each row's random numbers, 0 <= stream < 2**63; greedy generation ignores it. A call
         that fails is a `Completion` with an ``error``; raised is only what stops every call (ModelError, ConfigError).
+        An engine that is told to stop (KeyboardInterrupt, SystemExit) may yield what it has before it raises that.
         """
         ...
 

@@ -14,8 +14,9 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
 from typing import Any, Literal
@@ -33,6 +34,10 @@ from lettingo_features.generation.untrusted import remove_markers
 _BYTES_PER_TOKEN = 3  # English has about four, other scripts fewer: an estimate on the safe side
 _TEMPLATE_TOKENS = 32  # room for a chat template that only the server knows
 _MASK = "***"
+_END_S = 5.0  # in which cancelled calls are over; it takes milliseconds
+
+_Answers = SimpleQueue[tuple[int, Completion] | BaseException | None]
+"""Ends of calls, or what stopped them all, then None."""
 
 
 class OpenAIConfig(EngineConfig):
@@ -141,6 +146,8 @@ class OpenAIEngine:
     def generate(self, prompts: Sequence[str], streams: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Answer each prompt (see `engine.Engine.generate`); closing the iterator ends the open calls.
 
+        Told to stop, it ends them as well, and yields the answers that had come: they are paid for.
+
         Raises
         ------
         ModelError
@@ -150,7 +157,7 @@ class OpenAIEngine:
         self._failed_in_a_row = 0
         contents = self._frame.prompts(prompts) if self._frame is not None else prompts
         calls = iter(list(zip(range(len(prompts)), contents, streams, strict=True)))
-        done: SimpleQueue[tuple[int, Completion] | BaseException] = SimpleQueue()
+        done: _Answers = SimpleQueue()
         n_tasks = min(self.config.concurrency, len(prompts))
         work = asyncio.run_coroutine_threadsafe(self._answer_all(calls, n_tasks, done), self._loop)
         try:
@@ -159,6 +166,10 @@ class OpenAIEngine:
                 if isinstance(answer, BaseException):
                     raise answer from None  # its cause holds the request, and that the key
                 yield answer
+        except (KeyboardInterrupt, SystemExit):
+            work.cancel()
+            yield from _have_come(done)
+            raise
         finally:
             work.cancel()
 
@@ -171,15 +182,17 @@ class OpenAIEngine:
         self._thread.join()
         self._loop.close()
 
-    async def _answer_all(self, calls: Iterator[tuple[int, Any, int]], n_tasks: int, done: SimpleQueue) -> None:
+    async def _answer_all(self, calls: Iterator[tuple[int, Any, int]], n_tasks: int, done: _Answers) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(n_tasks):
                     group.create_task(self._work(calls, done))
         except* Exception as failed:  # whatever it is, the reader of the queue must not wait for ever
             done.put(failed.exceptions[0])
+        finally:
+            done.put(None)  # none comes after it
 
-    async def _work(self, calls: Iterator[tuple[int, Any, int]], done: SimpleQueue) -> None:
+    async def _work(self, calls: Iterator[tuple[int, Any, int]], done: _Answers) -> None:
         for index, content, stream in calls:
             done.put((index, await self._call(content, stream)))
 
@@ -264,6 +277,13 @@ class OpenAIEngine:
     def _masked(self, message: str) -> str:
         message = message.replace(self._key, _MASK) if self._key else message
         return " ".join(message.split())[:300]
+
+
+def _have_come(done: _Answers) -> Iterator[tuple[int, Completion]]:
+    """Answers until the end, of calls that are being cancelled."""
+    with suppress(Empty):  # cancelled before it began, the work does not tell its end
+        while isinstance(answer := done.get(timeout=_END_S), tuple):
+            yield answer
 
 
 def _message(choice: Any) -> tuple[str | None, str | None]:

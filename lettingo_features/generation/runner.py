@@ -7,13 +7,10 @@ the answers meanwhile. Any number of runners, on any number of machines, may be 
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
-from types import FrameType
 
 from pydantic import Field
 
@@ -26,6 +23,7 @@ from lettingo_features.generation.presence import Presence
 from lettingo_features.generation.result_writer import ResultWriter
 from lettingo_features.generation.results import ResultStore
 from lettingo_features.generation.run_report import RunReport, Tally
+from lettingo_features.generation.stop_signals import StopSignals
 from lettingo_features.home import Home
 
 _FIRST_BATCH = 32  # calls that find out what a call costs, before a budget can say how many it has room for
@@ -81,6 +79,7 @@ class Runner:
         self._home = home
         self._results = ResultStore(home)
         self._tally = Tally()
+        self._signals = StopSignals()
 
     @property
     def report(self) -> RunReport:
@@ -121,7 +120,7 @@ class Runner:
         job = _Job({key: call for key, call in zip(keys, zip(prompts, streams, strict=True), strict=True)}, progress)
         called_before, self._tally.stopped = self._tally.sums["called"], ""
         try:
-            with _sigterm_raises(), Presence(self._ledger, self._home.runners, self.config.lease_s) as me:
+            with self._signals, Presence(self._ledger, self._home.runners, self.config.lease_s) as me:
                 self._settle_all(job, me)
         finally:
             self._tally.seconds += time.monotonic() - started
@@ -200,13 +199,22 @@ class Runner:
         prompts, streams = zip(*(job.calls[key] for key in keys), strict=True)
         answers = self._engine.generate(list(prompts), list(streams))
         n_answered = 0
+
+        def store(index: int, answer: Completion) -> None:
+            completion = _storable(answer)
+            self._tally.add_call(completion)
+            writer.put(keys[index], completion)
+            job.settle({keys[index]: completion})
+
         try:
             for index, answer in answers:
-                completion = _storable(answer)
-                self._tally.add_call(completion)
-                writer.put(keys[index], completion)
-                job.settle({keys[index]: completion})
+                with self._signals.held():
+                    store(index, answer)
                 n_answered += 1
+        except (KeyboardInterrupt, SystemExit) as told:
+            for index, answer in _last_answers(answers, told):
+                store(index, answer)
+            raise
         finally:
             if isinstance(answers, Generator):
                 answers.close()  # at once: requests that are still open would go on costing
@@ -245,6 +253,17 @@ class _Job:
             self._progress(len(self.settled), len(self.calls))
 
 
+def _last_answers(answers: Iterator[tuple[int, Completion]], told: BaseException) -> Iterator[tuple[int, Completion]]:
+    """What an engine that is told to stop has, and has not handed over yet (`Engine.generate`)."""
+    if not isinstance(answers, Generator):
+        return
+    try:
+        yield answers.throw(told)
+        yield from answers
+    except (type(told), StopIteration):
+        return
+
+
 def _storable(completion: Completion) -> Completion:
     """``completion`` with a text that UTF-8 can write: half a surrogate pair, cut by a server, becomes "?"."""
     try:
@@ -252,20 +271,3 @@ def _storable(completion: Completion) -> Completion:
     except UnicodeEncodeError:
         return replace(completion, text=completion.text.encode(errors="replace").decode())
     return completion
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, unless the program has a handler of its own."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

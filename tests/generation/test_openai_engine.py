@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import logging
 import subprocess
 import sys
@@ -209,6 +210,24 @@ def test_closing_early_ends_the_open_calls() -> None:
         answers.close()
         engine.close()
     assert len(server.requests) <= 8
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_told_to_stop_it_hands_over_what_has_come(stop) -> None:
+    with FakeOpenAI() as server:
+        engine = OpenAIEngine(config(server.url, concurrency=2))
+        answers = engine.generate([str(n) for n in range(30)], list(range(30)))
+        first = next(answers)
+        while len(server.delivered) < 10:  # nobody takes them
+            time.sleep(0.01)
+        got, told = dict([first, answers.throw(stop())]), []
+        try:
+            got.update(answers)
+        except stop:
+            told.append(stop)
+        engine.close()
+    assert told == [stop]
+    assert 8 <= len(server.delivered) - 2 <= len(got) <= len(server.delivered) < 30
 
 
 def test_identity_is_what_shapes_an_answer() -> None:

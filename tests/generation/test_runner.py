@@ -16,6 +16,7 @@ import pytest
 from lettingo_features.errors import LedgerError, ModelError
 from lettingo_features.generation.engine import Completion, call_key
 from lettingo_features.generation.ledger import Ledger
+from lettingo_features.generation.result_writer import ResultWriter
 from lettingo_features.generation.results import ResultStore
 from lettingo_features.generation.runner import Runner, RunnerConfig
 from lettingo_features.home import Home
@@ -222,6 +223,39 @@ def test_an_interrupted_run_keeps_what_was_answered_and_gives_the_rest_back(home
     again = runner(home, ledger_url, CountingEngine(log))
     assert again.run(PROMPTS, STREAMS) == ANSWERS
     assert again.report.called == 6
+
+
+class PaidEngine(CountingEngine):
+    """Has answers that nobody took when it is told to stop, as a client of a server has."""
+
+    def generate(self, prompts, streams):
+        n_taken = 0
+        try:
+            for n_taken, prompt_and_stream in enumerate(zip(prompts, streams, strict=True)):  # noqa: B007
+                yield n_taken, answer(*prompt_and_stream)
+        except (KeyboardInterrupt, SystemExit):
+            for n in range(n_taken + 1, 6):
+                yield n, answer(prompts[n], streams[n])
+            raise
+
+
+@pytest.mark.parametrize(("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_what_is_paid_for_is_kept_whenever_a_signal_comes(home, ledger_url, log, monkeypatch, number, stop):
+    put = ResultWriter.put
+
+    def interrupted(self, key, completion):
+        if completion == ANSWERS[2]:
+            os.kill(os.getpid(), number)  # in the middle of storing it
+            time.sleep(0.01)
+        put(self, key, completion)
+
+    monkeypatch.setattr(ResultWriter, "put", interrupted)
+    with pytest.raises(stop):
+        runner(home, ledger_url, PaidEngine(log)).run(PROMPTS, STREAMS)
+    assert Ledger(ledger_url).counts() == {"done": 6, "planned": 4}
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    assert runner(home, ledger_url, CountingEngine(log)).run(PROMPTS, STREAMS) == ANSWERS
+    assert sum(calls_made(log).values()) == 4
 
 
 @pytest.mark.parametrize("n_claimed", [10, 4], ids=["in its commit", "after the first block"])
