@@ -231,7 +231,7 @@ class PaidEngine(CountingEngine):
     def generate(self, prompts, streams):
         n_taken = 0
         try:
-            for n_taken, prompt_and_stream in enumerate(zip(prompts, streams, strict=True)):  # noqa: B007
+            for n_taken, prompt_and_stream in enumerate(zip(prompts, streams, strict=True)):
                 yield n_taken, answer(*prompt_and_stream)
         except (KeyboardInterrupt, SystemExit):
             for n in range(n_taken + 1, 6):
