@@ -12,6 +12,7 @@ from lettingo_features import columns as c
 from lettingo_features.alignment.evaluator import Evaluator
 from lettingo_features.alignment.ranking_reward import RankingReward
 from lettingo_features.alignment.scene import Scene
+from lettingo_features.alignment.shared_wording import beside_mean
 from lettingo_features.alignment.shelves import Shelves
 from lettingo_features.evaluation.metrics import MEASURES
 from lettingo_features.evaluation.statistics import Bootstrap, paired_p_value
@@ -29,12 +30,14 @@ Read = Callable[[Sequence[str]], np.ndarray]
 class GateJudges:
     """Frozen judges of texts about the users of ``scene``, none of which the reward or the training has used.
 
+    Both readers read each text beside the mean of its arm's texts (`shared_wording`).
+
     Parameters
     ----------
     scene
         Gate users and their targets.
     matched, read
-        The matched utility by another reader than the reward's, and that reader; of each arm's texts `beside_mean`.
+        The matched utility by another reader than the reward's, and that reader.
     evaluator
         Trees over words and behaviour, trained before the gate's cutoff.
     reward, reward_read
@@ -65,18 +68,8 @@ class GateJudges:
             RANKED: self._evaluator.judge(self.scene, texts).values[:, 0],
             SHELVES: self._shelves.ndcg(texts),
             MATCHED: self._matched.per_text(rows, beside_mean(self._read(texts))),
-            REWARD: self._reward.per_text(rows, self._reward_read(texts)),
+            REWARD: self._reward.per_text(rows, beside_mean(self._reward_read(texts))),
         }
-
-
-def beside_mean(vectors: np.ndarray) -> np.ndarray:
-    """float32 (U, d): one generator's texts less their mean: what each says beside what they all say.
-
-    Sentence vectors share a large part, here the generator's wording. It says nothing of any one user, and yet decides
-    which items are near. Without it texts tell users apart better (after Mu and Viswanath, 2018: all but the top). A
-    text that everybody is given becomes zeros, which rank nothing.
-    """
-    return vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def arms_table(
