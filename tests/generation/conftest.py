@@ -1,8 +1,9 @@
-"""Ledgers for tests: a SQLite file, and a fresh database on a PostgreSQL server where there is one."""
+"""Ledgers for tests: a SQLite file, and a fresh database on a PostgreSQL server where there is one; and signals."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,3 +50,13 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'home' / 'ledger.db'}"
     return request.getfixturevalue("postgres_database")
+
+
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Both signals as Python sets them: whoever runs the tests in the background ignores Ctrl-C."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

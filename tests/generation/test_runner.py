@@ -240,7 +240,7 @@ class PaidEngine(CountingEngine):
 
 
 @pytest.mark.parametrize(("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_what_is_paid_for_is_kept_whenever_a_signal_comes(home, ledger_url, log, monkeypatch, number, stop):
+def test_what_is_paid_for_is_kept_whenever_a_signal_comes(listening, home, ledger_url, log, monkeypatch, number, stop):
     put = ResultWriter.put
 
     def interrupted(self, key, completion):

@@ -10,6 +10,7 @@ import pytest
 
 from lettingo_features.generation.stop_signals import StopSignals
 
+pytestmark = pytest.mark.usefixtures("listening")
 RAISED = [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
 
 
@@ -69,3 +70,9 @@ def test_outside_the_main_thread_nothing_changes():
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a job that a shell put in the background
+    with StopSignals():
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
