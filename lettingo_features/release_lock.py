@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from lettingo_features.generation.database import Database
 
 LEASE_S = 120.0
 """Silence after which a promotion on another host counts as dead."""
+_SIGNS_S = 3.0  # in which whoever has just locked the file has entered its row
 
 
 @contextmanager
@@ -108,5 +110,8 @@ def _renew(connection: sa.Connection, promoter: str) -> bool:
 
 
 def _taken(database: Database) -> str:
-    holder = current_promoter(database) or "a process that started this moment"
+    until = time.monotonic() + _SIGNS_S
+    while (holder := current_promoter(database)) is None and time.monotonic() < until:
+        time.sleep(0.05)
+    holder = holder or "a process that started this moment"
     return f"Another promotion is under way: {holder}. One runs at a time: wait until it ends, then run this again."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
+from lettingo_features import release_lock
 from lettingo_features.alignment.database_tables import promoters, releases
 from lettingo_features.champion import Served, read_served, served_path, write_served
 from lettingo_features.errors import DatabaseError, ReleaseError
@@ -181,6 +183,32 @@ def test_one_promotes_at_a_time_and_the_other_hears_who(registry, tmp_path):
     assert current_promoter(registry.database) is None
     with promotion_lock(registry.database, tmp_path / "lock", "v3", "bob"):
         assert current_promoter(registry.database).startswith("v3 by bob")
+
+
+@pytest.mark.parametrize(
+    ("signs_s", "said"), [(30.0, r"v2 by ann \(process \d+ on "), (0.05, "a process that started")]
+)
+def test_who_has_just_locked_the_file_is_waited_for_until_it_has_a_name(registry, tmp_path, monkeypatch, signs_s, said):
+    monkeypatch.setattr(release_lock, "_SIGNS_S", signs_s)
+    over = threading.Event()
+
+    def sign() -> None:
+        with promotion_lock(registry.database, tmp_path / "its row", "v2", "ann"):
+            over.wait(60)
+
+    signing = threading.Timer(0.5, sign)
+    with (tmp_path / "lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        signing.start()
+        try:
+            with (
+                pytest.raises(ReleaseError, match=said),
+                promotion_lock(registry.database, tmp_path / "lock", "v3", "b"),
+            ):
+                pass
+        finally:
+            over.set()
+            signing.join()
 
 
 def test_two_threads_at_once_one_wins(registry, tmp_path):
