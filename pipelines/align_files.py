@@ -26,6 +26,7 @@ from lettingo_features.alignment.kept_windows import digests_of, n_changed
 from lettingo_features.alignment.loop_config import LoopConfig
 from lettingo_features.alignment.ranking_reward import RankingReward, fit_ranker
 from lettingo_features.alignment.scene import Scene, build_scene
+from lettingo_features.alignment.shared_wording import beside_mean
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.generation.engine import content_id
 from lettingo_features.home import Home, write_parquet, write_text
@@ -266,7 +267,8 @@ class AlignmentRun:
         """The ranking reward by one reader, fitted on the fit users; ``matched`` sets the utility whatever is asked."""
         fitted, scene_fit = self.read("fit_texts.parquet"), self.fit_scene
         texts = dict(zip(fitted[c.USER_ID].to_pylist(), fitted["text"].to_pylist(), strict=True))
-        profiles = read(self.as_judged([texts.get(user, "") for user in scene_fit.user_ids.to_pylist()]))
+        judged = self.as_judged([texts.get(user, "") for user in scene_fit.user_ids.to_pylist()])
+        profiles = beside_mean(read(judged))
         config = self.config.reward.model_copy(update={"utility": "matched"} if matched else {})
         ranker = fit_ranker(scene_fit, read(scene_fit.item_texts), profiles, config)
         return RankingReward(ranker, scene, read(scene.item_texts), config)

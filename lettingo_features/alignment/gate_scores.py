@@ -30,7 +30,7 @@ Read = Callable[[Sequence[str]], np.ndarray]
 class GateJudges:
     """Frozen judges of texts about the users of ``scene``, none of which the reward or the training has used.
 
-    *matched* reads each text beside the mean of its arm's texts (`shared_wording`), the reward as training saw it.
+    Both readers read each text beside the mean of its arm's texts (`shared_wording`).
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class GateJudges:
             RANKED: self._evaluator.judge(self.scene, texts).values[:, 0],
             SHELVES: self._shelves.ndcg(texts),
             MATCHED: self._matched.per_text(rows, beside_mean(self._read(texts))),
-            REWARD: self._reward.per_text(rows, self._reward_read(texts)),
+            REWARD: self._reward.per_text(rows, beside_mean(self._reward_read(texts))),
         }
 
 

@@ -55,7 +55,7 @@ class LoopConfig(Config):
     shuffle_labels: bool = False
     "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
     dpo: DpoTraining = DpoTraining(
-        dpo={"learning_rate": 2e-4, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 4.0]},
+        dpo={"learning_rate": 2e-4, "num_train_epochs": 6, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 4.0]},
         selection=SelectionConfig(),
     )
     """Preference training: DPO's loss and four times the likelihood of the chosen texts (Pang et al. 2024, arXiv

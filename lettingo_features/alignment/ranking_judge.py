@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lettingo_features import columns as c
 from lettingo_features.alignment.judge import Judged
 from lettingo_features.alignment.ranking_reward import RankingReward
+from lettingo_features.alignment.shared_wording import beside_writers
 from lettingo_features.alignment.window_fit import window_fit
 from lettingo_features.evaluation.controls import foreign_rows
 
@@ -39,7 +40,7 @@ class RankingJudge:
         """See `judge.Judge`; ``controls`` are raw rewards."""
         scene = self.reward.scene
         mine = candidates.filter(pc.is_in(candidates[c.USER_ID], value_set=scene.user_ids))
-        vectors = self._read(mine["text"].to_pylist())
+        vectors = beside_writers(self._read(mine["text"].to_pylist()), mine)
         controls = self._controls(mine, vectors)
         facts = {
             "ranker": self.reward.ranker.facts(),

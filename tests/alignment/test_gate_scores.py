@@ -14,6 +14,7 @@ from tests.alignment.small_world import DIMS, group_of, item_vectors, planted_sc
 N_USERS = 80
 OWN = profile_vectors(group_of(N_USERS), seed=3)
 WORDING = 4 * np.random.default_rng(6).normal(size=DIMS).astype(np.float32)
+READ = (MATCHED, REWARD)
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +31,22 @@ def scores(judge: RankingReward, vectors: np.ndarray) -> dict[str, np.ndarray]:
     return judges.scores([f"text {n}" for n in range(N_USERS)])
 
 
-def test_a_shared_wording_changes_nothing(judge):
-    plain, worded = scores(judge, OWN), scores(judge, OWN + WORDING)
-    assert plain[MATCHED].mean() > 0.2
-    assert worded[MATCHED] == pytest.approx(plain[MATCHED], abs=1e-3)
-    assert worded[REWARD].mean() < plain[REWARD].mean() / 2  # as training saw it
+@pytest.mark.parametrize("metric", READ)
+def test_a_shared_wording_changes_nothing(judge, metric):
+    plain, worded = scores(judge, OWN)[metric], scores(judge, OWN + WORDING)[metric]
+    assert plain.mean() > 0.2
+    assert worded == pytest.approx(plain, abs=1e-3)
+    as_it_stands = judge.per_text(np.arange(N_USERS), OWN + WORDING)
+    assert as_it_stands.mean() < plain.mean() / 2
 
 
-def test_one_text_for_everybody_is_worth_exactly_nothing(judge):
+@pytest.mark.parametrize("metric", READ)
+def test_one_text_for_everybody_is_worth_exactly_nothing(judge, metric):
     for text in (OWN[0], WORDING, OWN[0] / 3):
-        assert scores(judge, np.tile(text, (N_USERS, 1)))[MATCHED].tolist() == [0] * N_USERS
+        assert scores(judge, np.tile(text, (N_USERS, 1)))[metric].tolist() == [0] * N_USERS
 
 
-def test_texts_of_other_users_earn_nothing(judge):
+@pytest.mark.parametrize("metric", READ)
+def test_texts_of_other_users_earn_nothing(judge, metric):
     orders = [np.random.default_rng(seed).permutation(N_USERS) for seed in range(8)]
-    assert abs(np.mean([scores(judge, OWN[order])[MATCHED].mean() for order in orders])) < 0.03
+    assert abs(np.mean([scores(judge, OWN[order])[metric].mean() for order in orders])) < 0.03

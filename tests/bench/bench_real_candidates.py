@@ -40,6 +40,7 @@ from lettingo_features.alignment.picks import PICKED, RANDOM, SEEN, SHRUNK, SING
 from lettingo_features.alignment.ranking_reward import RankingRewardConfig, item_vectors
 from lettingo_features.alignment.rating_scrub import scrubbed
 from lettingo_features.alignment.scene import Scene, build_random_split_scene
+from lettingo_features.alignment.shared_wording import beside_mean
 from lettingo_features.alignment.shelves import Shelves
 from lettingo_features.alignment.shrinkage import shrunk
 from lettingo_features.alignment.target_naming import target_naming
@@ -140,7 +141,8 @@ def _prepared(home: Home, data: Path, seed: int) -> Bench:
     encoder = SentenceEncoder(EncoderConfig(threads=1), cache_dir=home.cache)
     vectors = encoder.encode(readable["text"].to_pylist()).reshape(len(KINDS), len(order), -1)
     items = item_vectors(scenes[0], encoder)
-    return Bench(scenes, readable, prompts, dict(zip(KINDS, vectors, strict=True)), items, categories, seed)
+    by_kind = dict(zip(KINDS, map(beside_mean, vectors), strict=True))
+    return Bench(scenes, readable, prompts, by_kind, items, categories, seed)
 
 
 def _ingested(home: Home, data: Path) -> tuple[pa.Table, pa.Table, datetime]:
