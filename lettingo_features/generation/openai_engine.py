@@ -14,10 +14,8 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import cached_property
-from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Semaphore, Thread
 from time import monotonic
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -35,9 +33,6 @@ _BYTES_PER_TOKEN = 3  # English has about four, other scripts fewer: an estimate
 _TEMPLATE_TOKENS = 32  # room for a chat template that only the server knows
 _MASK = "***"
 _END_S = 5.0  # in which cancelled calls are over; it takes milliseconds
-
-_Answers = SimpleQueue[tuple[int, Completion] | BaseException | None]
-"""Ends of calls, or what stopped them all, then None."""
 
 
 class OpenAIConfig(EngineConfig):
@@ -157,18 +152,20 @@ class OpenAIEngine:
         self._failed_in_a_row = 0
         contents = self._frame.prompts(prompts) if self._frame is not None else prompts
         calls = iter(list(zip(range(len(prompts)), contents, streams, strict=True)))
-        done: _Answers = SimpleQueue()
+        ends, n_taken = _Ends(), 0
         n_tasks = min(self.config.concurrency, len(prompts))
-        work = asyncio.run_coroutine_threadsafe(self._answer_all(calls, n_tasks, done), self._loop)
+        work = asyncio.run_coroutine_threadsafe(self._answer_all(calls, n_tasks, ends), self._loop)
         try:
             for _ in prompts:
-                answer = done.get()
-                if isinstance(answer, BaseException):
-                    raise answer from None  # its cause holds the request, and that the key
-                yield answer
+                ends.arrived.acquire()
+                if isinstance(ends.come[n_taken], BaseException):
+                    raise ends.come[n_taken] from None  # its cause holds the request, and that the key
+                n_taken += 1  # from here to the yield nothing is called: a signal would be heard there, and lose it
+                yield ends.come[n_taken - 1]
         except (KeyboardInterrupt, SystemExit):
             work.cancel()
-            yield from _have_come(done)
+            ends.over.wait(_END_S)  # cancelled before it began, the work does not tell its end
+            yield from [end for end in ends.come[n_taken:] if isinstance(end, tuple)]
             raise
         finally:
             work.cancel()
@@ -182,19 +179,19 @@ class OpenAIEngine:
         self._thread.join()
         self._loop.close()
 
-    async def _answer_all(self, calls: Iterator[tuple[int, Any, int]], n_tasks: int, done: _Answers) -> None:
+    async def _answer_all(self, calls: Iterator[tuple[int, Any, int]], n_tasks: int, ends: _Ends) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(n_tasks):
-                    group.create_task(self._work(calls, done))
+                    group.create_task(self._work(calls, ends))
         except* Exception as failed:  # whatever it is, the reader of the queue must not wait for ever
-            done.put(failed.exceptions[0])
+            ends.put(failed.exceptions[0])
         finally:
-            done.put(None)  # none comes after it
+            ends.over.set()
 
-    async def _work(self, calls: Iterator[tuple[int, Any, int]], done: _Answers) -> None:
+    async def _work(self, calls: Iterator[tuple[int, Any, int]], ends: _Ends) -> None:
         for index, content, stream in calls:
-            done.put((index, await self._call(content, stream)))
+            ends.put((index, await self._call(content, stream)))
 
     async def _call(self, content: str | list[int], stream: int) -> Completion:
         start = monotonic()
@@ -279,11 +276,19 @@ class OpenAIEngine:
         return " ".join(message.split())[:300]
 
 
-def _have_come(done: _Answers) -> Iterator[tuple[int, Completion]]:
-    """Answers until the end, of calls that are being cancelled."""
-    with suppress(Empty):  # cancelled before it began, the work does not tell its end
-        while isinstance(answer := done.get(timeout=_END_S), tuple):
-            yield answer
+class _Ends:
+    """Ends of calls as they come, or what stopped them all; an end stays here, so that no signal can lose it."""
+
+    def __init__(self) -> None:
+        self.come: list[tuple[int, Completion] | BaseException] = []
+        self.arrived = Semaphore(0)
+        """One for each that came."""
+        self.over = Event()
+        """None comes any more."""
+
+    def put(self, end: tuple[int, Completion] | BaseException) -> None:
+        self.come.append(end)
+        self.arrived.release()
 
 
 def _message(choice: Any) -> tuple[str | None, str | None]:

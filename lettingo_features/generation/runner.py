@@ -199,6 +199,7 @@ class Runner:
         prompts, streams = zip(*(job.calls[key] for key in keys), strict=True)
         answers = self._engine.generate(list(prompts), list(streams))
         n_answered = 0
+        in_hand: tuple[int, Completion] | None = None  # came, and not stored: a signal may be heard before `held` is in
 
         def store(index: int, answer: Completion) -> None:
             completion = _storable(answer)
@@ -207,11 +208,14 @@ class Runner:
             job.settle({keys[index]: completion})
 
         try:
-            for index, answer in answers:
+            for in_hand in answers:
                 with self._signals.held():
+                    (index, answer), in_hand = in_hand, None
                     store(index, answer)
                 n_answered += 1
         except (KeyboardInterrupt, SystemExit) as told:
+            if in_hand is not None:
+                store(*in_hand)
             for index, answer in _last_answers(answers, told):
                 store(index, answer)
             raise

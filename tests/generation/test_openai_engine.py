@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from lettingo_features.errors import ModelError
+from lettingo_features.generation import openai_engine
 from lettingo_features.generation.server_failure import Failure, retry_after
 from lettingo_features.profiles.local_model import embedded_model
 from tests.generation.fake_openai import FAULTS, LOST, MISSING, PRICE_IN, PRICE_OUT, FakeOpenAI, text_for
@@ -228,6 +229,30 @@ def test_told_to_stop_it_hands_over_what_has_come(stop) -> None:
         engine.close()
     assert told == [stop]
     assert 8 <= len(server.delivered) - 2 <= len(got) <= len(server.delivered) < 2_000
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_told_to_stop_as_an_answer_comes_it_hands_it_over(monkeypatch, stop) -> None:
+    class Heard(openai_engine.Semaphore):
+        """A signal is heard between the wait for an answer and the taking of it."""
+
+        n = 0
+
+        def acquire(self, *args):
+            super().acquire(*args)
+            self.n += 1
+            if self.n == 3:
+                raise stop
+
+    monkeypatch.setattr(openai_engine, "Semaphore", Heard)
+    with FakeOpenAI() as server:
+        engine = OpenAIEngine(config(server.url, concurrency=1))
+        got, answers = [], engine.generate([str(n) for n in range(2_000)], list(range(2_000)))
+        with pytest.raises(stop):
+            for index, _ in answers:
+                got.append(index)
+        engine.close()
+    assert got == list(range(len(got))) and 3 <= len(got) < 2_000
 
 
 def test_identity_is_what_shapes_an_answer() -> None:

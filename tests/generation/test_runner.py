@@ -19,6 +19,7 @@ from lettingo_features.generation.ledger import Ledger
 from lettingo_features.generation.result_writer import ResultWriter
 from lettingo_features.generation.results import ResultStore
 from lettingo_features.generation.runner import Runner, RunnerConfig
+from lettingo_features.generation.stop_signals import StopSignals
 from lettingo_features.home import Home
 from tests.generation.counting_engine import CountingEngine, answer, calls_made
 
@@ -239,17 +240,20 @@ class PaidEngine(CountingEngine):
             raise
 
 
+@pytest.mark.parametrize(("owner", "step"), [(ResultWriter, "put"), (StopSignals, "held")], ids=["within", "before"])
 @pytest.mark.parametrize(("number", "stop"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_what_is_paid_for_is_kept_whenever_a_signal_comes(listening, home, ledger_url, log, monkeypatch, number, stop):
-    put = ResultWriter.put
+def test_what_is_paid_for_is_kept_whenever_a_signal_comes(
+    listening, home, ledger_url, log, monkeypatch, number, stop, owner, step
+):
+    done, n_before = getattr(owner, step), iter(range(10))
 
-    def interrupted(self, key, completion):
-        if completion == ANSWERS[2]:
-            os.kill(os.getpid(), number)  # in the middle of storing it
+    def interrupted(*args):
+        if next(n_before) == 2:  # two are stored; the third is being stored, or in hand
+            os.kill(os.getpid(), number)
             time.sleep(0.01)
-        put(self, key, completion)
+        return done(*args)
 
-    monkeypatch.setattr(ResultWriter, "put", interrupted)
+    monkeypatch.setattr(owner, step, interrupted)
     with pytest.raises(stop):
         runner(home, ledger_url, PaidEngine(log)).run(PROMPTS, STREAMS)
     assert Ledger(ledger_url).counts() == {"done": 6, "planned": 4}
