@@ -19,7 +19,6 @@ from lettingo_features import columns as c
 from lettingo_features.alignment.explore import Asked, explore, prompts_of, recorded, stated_windows
 from lettingo_features.errors import ConfigError
 from pipelines.align_files import AlignmentRun
-from pipelines.align_selection import held_back, point_scorer
 from pipelines.release import alignment_url
 
 
@@ -103,7 +102,7 @@ def run_reward(run: AlignmentRun) -> None:
             naming = target_naming(mine, _titles(run, judged.targets), config.frame.seed)
             facts["target_naming"] = naming.to_json() if naming else None
         if config.shrink:
-            rewards, shrinkage = shrunk(rewards, candidates, held_back(run, rewards), judged.attributes)
+            rewards, shrinkage = shrunk(rewards, candidates, judged.attributes)
             facts["shrinkage"] = shrinkage.to_json()
             run.say(shrinkage.to_text())
         run.write("rewards.parquet", rewards)
@@ -134,11 +133,10 @@ def run_pairs(run: AlignmentRun) -> int:
         if not is_due:
             return run.read("pairs.parquet").num_rows
         candidates, rewards = run.read("candidates.parquet"), run.read("rewards.parquet")
-        selecting, prompts = held_back(run, rewards), run.read("prompts.parquet")
-        pairs = preference_pairs(candidates, rewards, prompts, config.pairs, held_back=selecting)
+        pairs = preference_pairs(candidates, rewards, run.read("prompts.parquet"), config.pairs)
         rows = shuffled(pairs.rows, config.frame.seed) if config.shuffle_labels else pairs.rows
         run.say(pairs.statistics.to_text())
-        shaping = ("judge", "reward", "sentiment", "reader", "guards", "shrink", "pairs", "held_back", "shuffle_labels")
+        shaping = ("judge", "reward", "sentiment", "reader", "guards", "shrink", "pairs", "shuffle_labels")
         rule = {name: value for name, value in config.shaping().items() if name in shaping}
         with closing(PairStore(alignment_url(run.home))) as store:
             store.add(run.name, rule, rows, candidates, rewards)
@@ -158,9 +156,8 @@ def run_train(run: AlignmentRun) -> None:
     config, pairs = run.config, run.path("pairs/pairs.jsonl")
     rows = run.read("pairs.parquet")
     start = run.frame.reward_cutoff - timedelta(days=config.window.days)
-    selecting = held_back(run, run.read("rewards.parquet"))
     provenance = Provenance(
-        user_ids=[*rows[c.USER_ID].to_pylist(), *selecting.to_pylist()],
+        user_ids=rows[c.USER_ID].to_pylist(),
         window=(start, run.frame.gate_cutoff),  # prompts end at the reward's cutoff, its targets at the gate's
         pair_rule=config.pairs.model_dump_json(),
         counts={"pairs": rows.num_rows, "users": len(rows[c.USER_ID].unique())},
@@ -169,12 +166,7 @@ def run_train(run: AlignmentRun) -> None:
         told = {"instruction": generator.prompt.instruction}
     with run.step("dpo", "dpo/model") as is_due:
         cache = run.home.cache / "reference"
-        # labels at random must not be helped by a selection that is not
-        end = {} if len(selecting) and not config.shuffle_labels else {"selection": None}
-        training = config.dpo.model_copy(update=told | end)
-        with point_scorer(run) as scorer:
-            chosen = scorer if training.selection else None
-            dpo = train_dpo(pairs, training, run.base, run.path("dpo"), cache, provenance, scorer=chosen)
+        dpo = train_dpo(pairs, config.dpo.model_copy(update=told), run.base, run.path("dpo"), cache, provenance)
         if is_due:
             run.say(", ".join(f"{name} {value:.4g}" for name, value in dpo.metrics.items()))
     if config.sft is not None:

@@ -24,7 +24,8 @@ SENTIMENT = {
     "shrink": False,
     "guards": {"faithfulness_weight": 0.0},
     "pairs": {"mode": "faithful"},
-    "held_back": 0.0,  # every user teaches, and the end of the training is kept
+    "dpo": {"averaged": None},  # the end of the training is kept
+    "sft": {"averaged": None},
 }
 """What follows from LettinGo's judge where nothing else is said: its pairs, and no term beside its answers."""
 SEEDED = ("frame", "explore", "reward", "sentiment", "dpo", "evaluator", "gate")

@@ -6,24 +6,22 @@ DPO, has both, and so has this one (Rafailov et al. 2023, arXiv 2305.18290, eq. 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from lettingo_features.alignment.base_model import BaseModel, load_base
+from lettingo_features.alignment.averaging import averaged
+from lettingo_features.alignment.base_model import load_base
 from lettingo_features.alignment.divergence import kl_divergence
 from lettingo_features.alignment.model_card import Provenance
 from lettingo_features.alignment.reference_scores import ReferenceScores
-from lettingo_features.alignment.selection import Point, Scorer, best_point
 from lettingo_features.alignment.training_config import DpoTraining
 from lettingo_features.alignment.training_data import Tokens, read_pairs
 from lettingo_features.alignment.training_run import Trained, TrainingRun, batch_size, training_key
 from lettingo_features.errors import ConfigError
 from lettingo_features.generation.model_files import model_hash
-from lettingo_features.home import write_text
 
 _VERSION = "1"
 _SUMMARY = {"loss": "loss", "margin": "rewards/margins", "accuracy": "rewards/accuracies"}
@@ -37,7 +35,6 @@ def train_dpo(
     cache: Path,
     provenance: Provenance,
     held_out: Path | None = None,
-    scorer: Scorer | None = None,
 ) -> Trained:
     """Train ``base`` on ``pairs``; a training that was cut off goes on, one that is done is returned as it is.
 
@@ -62,38 +59,29 @@ def train_dpo(
         For the card.
     held_out
         Pairs of other prompts, to evaluate on after each epoch.
-    scorer
-        With ``config.selection``: what the texts of a point of the training are worth; the best one is the result,
-        and ``out/points.json`` tells of all.
 
     Returns
     -------
     Trained
-        ``steps`` to the point that was kept. ``metrics``: loss, margin and accuracy over the tenth of the steps before
-        it; with ``held_out_``, of the held-out pairs at the last evaluation before it; ``kl``, nats per text over
-        ``kl_prompts`` held-out prompts, or training prompts without those.
+        ``metrics``: loss, margin and accuracy over the last tenth of the steps; with ``held_out_``, of the held-out
+        pairs at the last evaluation; ``kl``, nats per text over ``kl_prompts`` held-out prompts, or training prompts
+        without those: of the result, where the others are of the training's end.
 
     Raises
     ------
     ConfigError
-        A setting is unknown, or a pair exceeds the model's positions: nothing is ever cut. One of selection and scorer
-        without the other.
+        A setting is unknown, or a pair exceeds the model's positions: nothing is ever cut.
     DataError
         The pairs cannot be read.
     ModelError
         The base cannot be loaded, or the loss is no number any more.
     """
-    if (config.selection is None) != (scorer is None):
-        raise ConfigError(
-            "A point of the training is selected by what its texts earn: give both 'selection' and a scorer, or none."
-        )
     revision = model_hash(str(base))
-    told = (scorer.identity,) if scorer else ()
-    run = TrainingRun(out, training_key("dpo", _VERSION, revision, [pairs, held_out], config, *told))
+    run = TrainingRun(out, training_key("dpo", _VERSION, revision, [pairs, held_out], config))
     if done := run.finished():
         return done
     rows, held_rows = read_pairs(pairs), read_pairs(held_out) if held_out else None
-    start = load_base(base, config.threads, config.dpo.get("model_init_kwargs"))
+    start = load_base(base, config.threads, config.model_init_kwargs)
     arguments = config.arguments(run.checkpoints, start.context, held_out is not None)
     tokens = Tokens(start.tokenizer, str(base), config.instruction, start.context)
     train, evaluate = tokens.pairs(rows), tokens.pairs(held_rows) if held_rows else None
@@ -115,12 +103,7 @@ def train_dpo(
         scores=ReferenceScores(cache, revision, str(start.model.dtype), str((arguments.bf16, arguments.ld_alpha))),
     )
     logged = run.train(trainer)
-    model, step = trainer.model, trainer.state.global_step
-    if scorer:
-        points = _points(run, start, config, scorer)
-        step = best_point(points, config.selection).step
-        model = _model_at(run.points()[step], start, config)
-        write_text(out / "points.json", json.dumps({"kept": step, "points": [vars(one) for one in points]}) + "\n")
+    model = averaged(run.points().values(), start, config) if config.averaged else trainer.model
     draft, adapter = run.save(model, start)
     asked = (held_rows or rows)["prompt"].unique().to_pylist()[: config.kl_prompts]
     facts = {
@@ -130,32 +113,13 @@ def train_dpo(
         "adapter": adapter,
         "pairs": len(train),
         "held_out": len(evaluate) if evaluate else 0,
-        "steps": step,
+        "steps": trainer.state.global_step,
         "batch_size": batch_size(arguments),
         "config": config.model_dump(),
-        "metrics": _metrics(logged, step) | kl_divergence(draft, base, asked, config.instruction, config.seed),
+        "metrics": _metrics(logged) | kl_divergence(draft, base, asked, config.instruction, config.seed),
         "data": provenance.facts(),
     }
     return run.publish(draft, facts, provenance.user_ids)
-
-
-def _points(run: TrainingRun, start: BaseModel, config: DpoTraining, scorer: Scorer) -> list[Point]:
-    """The base and every checkpoint, judged by what they write."""
-    points = [Point(0, *scorer.score(start.directory))]
-    for step, checkpoint in run.points().items():
-        with run.written(_model_at(checkpoint, start, config), start) as model_dir:
-            points.append(Point(step, *scorer.score(model_dir)))
-    return points
-
-
-def _model_at(checkpoint: Path, start: BaseModel, config: DpoTraining) -> Any:
-    """The model that a checkpoint holds; ``start`` is trained by now, so that adapters need the base anew."""
-    options = config.dpo.get("model_init_kwargs")
-    if config.lora is None:
-        return load_base(checkpoint, config.threads, options).model
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(load_base(start.directory, config.threads, options).model, checkpoint)
 
 
 def _check_apart(rows: pa.Table, held_rows: pa.Table) -> None:
@@ -166,13 +130,12 @@ def _check_apart(rows: pa.Table, held_rows: pa.Table) -> None:
         )
 
 
-def _metrics(logged: list[dict[str, Any]], step: int) -> dict[str, float]:
-    """Means over the last tenth of the log up to ``step``, or its first line, and the last evaluation until then."""
-    every = [row for row in logged if "loss" in row]
-    steps = [row for row in every if row["step"] <= step] or every[:1]
+def _metrics(logged: list[dict[str, Any]]) -> dict[str, float]:
+    """Means over the last tenth of the log, and the last evaluation."""
+    steps = [row for row in logged if "loss" in row]
     last = steps[-max(1, len(steps) // 10) :]
     metrics = {name: float(np.mean([row[key] for row in last])) for name, key in _SUMMARY.items()}
-    evaluations = [row for row in logged if "eval_loss" in row and row["step"] <= step]
+    evaluations = [row for row in logged if "eval_loss" in row]
     if evaluations:
         metrics |= {f"held_out_{name}": evaluations[-1][f"eval_{key}"] for name, key in _SUMMARY.items()}
     return metrics

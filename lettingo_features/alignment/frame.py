@@ -51,7 +51,7 @@ class FrameConfig(Config):
     "Share of the other users on whom the judges are fitted; what is left is explored."
     max_fit: int = Field(default=300, ge=1)
     "Fit users kept, in order of the hash."
-    max_explored: int = Field(default=500, ge=1)
+    max_explored: int = Field(default=700, ge=1)
     "Explored users kept, in order of the hash; each costs its candidates."
     max_gate: int = Field(default=1_200, ge=1)
     "Gate users kept, in order of the hash; each costs one text per compared generator."

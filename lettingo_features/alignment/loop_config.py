@@ -13,7 +13,6 @@ from lettingo_features.alignment.gate import GateConfig, MinimumEffect
 from lettingo_features.alignment.guards import GuardConfig
 from lettingo_features.alignment.pairs import PairConfig
 from lettingo_features.alignment.ranking_reward import RankingRewardConfig
-from lettingo_features.alignment.selection import SelectionConfig
 from lettingo_features.alignment.sentiment_reward import OF_A_HOST, SentimentRewardConfig
 from lettingo_features.alignment.training_config import DpoTraining, SftTraining
 from lettingo_features.config import Config
@@ -49,19 +48,16 @@ class LoopConfig(Config):
     "Shrink noisy rewards towards their kind's (`shrinkage`)."
     pairs: PairConfig = PairConfig(noise_factor=0.5, length_ratio=1.25)
     "Which comparisons teach; of closely matched lengths, since a small model learns length first."
-    held_back: float = Field(default=0.2, ge=0, lt=1)
-    """Share of the explored users with rewards of whom no pair is made: their texts select the point of the training
-    that is kept (`selection`). With 0 it is the end."""
     shuffle_labels: bool = False
     "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
     dpo: DpoTraining = DpoTraining(
-        dpo={"learning_rate": 2e-4, "num_train_epochs": 6, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 4.0]},
-        selection=SelectionConfig(),
+        dpo={"learning_rate": 2e-4, "num_train_epochs": 4, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 4.0]},
+        averaged=8,
     )
     """Preference training: DPO's loss and four times the likelihood of the chosen texts (Pang et al. 2024, arXiv
     2404.19733, add it with a weight). By the first alone a small model turns to texts that nobody wrote, so that the
     reward rises and the gate's first metric falls; to reach another style's texts it needs the second."""
-    sft: SftTraining | None = SftTraining(sft={"learning_rate": 2e-4})
+    sft: SftTraining | None = SftTraining(sft={"learning_rate": 2e-4}, averaged=8)
     "The baseline on the chosen texts, as many steps; None leaves it out."
     evaluator: EvaluatorConfig = EvaluatorConfig()
     "The gate's ranker."

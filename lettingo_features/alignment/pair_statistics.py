@@ -33,8 +33,6 @@ class Stages:
     """The margin exceeds its noise."""
     matched: pa.Table
     """The lengths are similar."""
-    n_held_back: int = 0
-    """Users with candidates that are not among these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class PairStatistics:
 
 def pair_statistics(stages: Stages, pairs: pa.Table, mode: str) -> PairStatistics:
     """Statistics of ``pairs`` (schema `tables.PAIRS`) and of what led to them."""
-    n_users = pc.count_distinct(stages.candidates[c.USER_ID]).as_py() + stages.n_held_back
+    n_users = pc.count_distinct(stages.candidates[c.USER_ID]).as_py()
     per_user = pc.value_counts(pairs[c.USER_ID].combine_chunks()).field("counts").to_numpy(zero_copy_only=False)
     n_pairs, n_having = np.unique(per_user, return_counts=True)
     n_rewarded = pc.sum(stages.judged["n_same"]).as_py() or 0
@@ -143,8 +141,7 @@ def _dropped_users(stages: Stages) -> dict[str, int]:
         set(pc.unique(judged[c.USER_ID].take(step["chosen"])).to_pylist())
         for step in (stages.compared, stages.asked, stages.above, stages.matched)
     )
-    reasons = {"held_back_for_selection": stages.n_held_back}
-    reasons |= {name: len(before - after) for name, before, after in steps}
+    reasons = {name: len(before - after) for name, before, after in steps}
     reasons["all_correct"] = len((left - better) & set(all_correct.to_pylist()))
     reasons["all_wrong"] = len((left - better) & set(all_wrong.to_pylist()))
     reasons["equal_values"] = len(left - better) - reasons["all_correct"] - reasons["all_wrong"]

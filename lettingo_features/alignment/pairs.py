@@ -66,7 +66,6 @@ def preference_pairs(
     prompts: pa.Table,
     config: PairConfig | None = None,
     margin_noise: MarginNoise | None = None,
-    held_back: pa.Array | None = None,
 ) -> Pairs:
     """Pairs of texts of one user, the better one chosen. The order of the rows given changes nothing.
 
@@ -82,8 +81,6 @@ def preference_pairs(
     margin_noise
         Standard error of each margin. Without it ``sqrt(noise_a^2 + noise_b^2)``: too large where both texts were
         judged on the same targets, since what is hard about a target cancels.
-    held_back
-        Users of whom no pair is made, as they select a point of the training; the statistics count them.
 
     Raises
     ------
@@ -93,9 +90,6 @@ def preference_pairs(
     """
     config = config or PairConfig()
     _check(candidates, rewards, prompts, config)
-    everyone = candidates
-    if held_back is not None:
-        candidates = everyone.filter(pc.invert(pc.is_in(everyone[c.USER_ID], value_set=held_back)))
     judged = _judged(candidates, rewards)
     compared = _comparisons(judged, config, margin_noise)
     asked = compared.filter(pc.is_in(_of(judged, compared, c.USER_ID), prompts[c.USER_ID].combine_chunks()))
@@ -103,8 +97,7 @@ def preference_pairs(
     matched = _length_matched(above, judged, config)
     kept = matched if config.mode == "faithful" else _picked(matched, judged, config)
     rows = _rows(kept, judged, prompts)
-    n_users, n_left = (pc.count_distinct(table[c.USER_ID]).as_py() for table in (everyone, candidates))
-    stages = Stages(candidates, judged, compared, asked, above, matched, n_held_back=n_users - n_left)
+    stages = Stages(candidates, judged, compared, asked, above, matched)
     return Pairs(rows, pair_statistics(stages, rows, config.mode))
 
 

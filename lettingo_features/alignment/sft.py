@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from lettingo_features.alignment.averaging import averaged
 from lettingo_features.alignment.base_model import load_base
 from lettingo_features.alignment.divergence import kl_divergence
 from lettingo_features.alignment.model_card import Provenance
@@ -40,7 +41,7 @@ def train_sft(pairs: Path, config: SftTraining, base: Path, out: Path, steps: in
     if done := run.finished():
         return done
     rows = read_pairs(pairs)
-    start = load_base(base, config.threads, config.sft.get("model_init_kwargs"))
+    start = load_base(base, config.threads, config.model_init_kwargs)
     arguments = config.arguments(run.checkpoints, start.context, steps)
     tokens = Tokens(start.tokenizer, str(base), config.instruction, start.context)
     texts = tokens.pairs(_each_once(rows))
@@ -57,7 +58,8 @@ def train_sft(pairs: Path, config: SftTraining, base: Path, out: Path, steps: in
         callbacks=[TrainingLog(run.log)],
     )
     losses = [row["loss"] for row in run.train(trainer) if "loss" in row]
-    draft, adapter = run.save(trainer.model, start)
+    model = averaged(run.points().values(), start, config) if config.averaged else trainer.model
+    draft, adapter = run.save(model, start)
     asked = rows["prompt"].unique().to_pylist()[: config.kl_prompts]
     facts = {
         "method": "SFT",

@@ -70,12 +70,11 @@ class Shrinkage:
 def shrunk(
     rewards: pa.Table,
     candidates: pa.Table,
-    left_out: pa.Array | None = None,
     measured: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[pa.Table, Shrinkage]:
     """``rewards`` with ``value`` and ``noise`` replaced by the posterior's; ``raw`` stays. Rows stay in their order.
 
-    What kinds of texts earn is learnt without the users ``left_out``, string. ``measured``: `judge.Judged.attributes`.
+    ``measured``: `judge.Judged.attributes`.
 
     Raises
     ------
@@ -103,10 +102,8 @@ def shrunk(
         )
     values = rewards["value"].to_numpy()
     own = _within(values, user)
-    none = pa.array([], pa.string())
-    seen = ~np.asarray(pc.is_in(rewards[c.USER_ID], value_set=none if left_out is None else left_out))
-    effects, covariance = _regression(attributes[seen], own[seen], user[seen])
-    tau2 = _spread((own - attributes @ effects)[seen], noise[seen], np.bincount(user)[user][seen])
+    effects, covariance = _regression(attributes, own, user)
+    tau2 = _spread(own - attributes @ effects, noise, np.bincount(user)[user])
     prior = attributes @ effects
     kept = tau2 / (tau2 + noise**2)
     posterior = (values - own) + prior + kept * (own - prior)

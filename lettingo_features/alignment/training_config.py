@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, JsonValue
 
-from lettingo_features.alignment.selection import SelectionConfig
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError, MissingExtraError
 
@@ -51,8 +50,12 @@ RESERVED = {
 """Fields that the two trainings set themselves, and why."""
 
 
-class _Training(Config):
+class Training(Config):
     """What both trainings are told."""
+
+    averaged: int | None = Field(default=None, ge=2)
+    """Points, evenly spaced over the training and its end included, whose mean weights are the result (`averaging`);
+    each costs a checkpoint on disk, optimizer included. None keeps the end."""
 
     lora: dict[str, JsonValue] | None = None
     """Fields of peft's LoraConfig, such as ``{"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}``; None trains
@@ -89,6 +92,13 @@ class _Training(Config):
         reserved = [f"{name}.{field} cannot be set: {RESERVED[field]}." for field in told if field in RESERVED]
         if reserved:
             raise ConfigError(" ".join(reserved))
+        if self.averaged is not None:
+            saving = sorted(field for field in told if field.startswith("save_"))
+            if saving:
+                raise ConfigError(
+                    f"{name}.{saving[0]} cannot be set beside 'averaged', whose points are the checkpoints."
+                )
+            defaults = {**defaults, "save_steps": 1 / self.averaged, "save_total_limit": None}
         fields = {**defaults, **told}
         if not isinstance(fields["max_length"], int) or not 1 <= fields["max_length"] <= context:
             raise ConfigError(
@@ -97,7 +107,7 @@ class _Training(Config):
         return _built(kind, name, {**fields, "output_dir": str(checkpoints), "seed": self.seed})
 
 
-class DpoTraining(_Training):
+class DpoTraining(Training):
     """Direct preference optimisation (Rafailov et al. 2023; LettinGo section 3.2.3).
 
     ::
@@ -107,8 +117,11 @@ class DpoTraining(_Training):
 
     dpo: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of `trl.DPOConfig`, over `DPO_DEFAULTS` and, without an accelerator, `CPU_DEFAULTS`."""
-    selection: SelectionConfig | None = None
-    """Keep the best of several points of the training instead of its end; needs a judge (`dpo.train_dpo`)."""
+
+    @property
+    def model_init_kwargs(self) -> dict[str, Any] | None:
+        """How the model is loaded, such as its dtype."""
+        return self.dpo.get("model_init_kwargs")
 
     def arguments(self, checkpoints: Path, context: int, held_out: bool = False) -> DPOConfig:
         """TRL's configuration.
@@ -125,26 +138,26 @@ class DpoTraining(_Training):
         Raises
         ------
         ConfigError
-            A name or value that TRL does not know, or one that is set elsewhere, as checkpoints are by ``selection``.
+            A name or value that TRL does not know, or one that is set elsewhere, as checkpoints are by ``averaged``.
         """
         try:
             from trl import DPOConfig
         except ImportError:
             raise MissingExtraError("Preference training", "train") from None
         defaults = {**DPO_DEFAULTS, **_device(), "max_length": context, "eval_strategy": "epoch" if held_out else "no"}
-        if self.selection:
-            told = sorted(field for field in self.dpo if field.startswith("save_"))
-            if told:
-                raise ConfigError(f"dpo.{told[0]} cannot be set beside 'selection', whose points are the checkpoints.")
-            defaults |= {"save_steps": 1 / self.selection.points, "save_total_limit": None}
         return self._arguments(DPOConfig, "dpo", defaults, self.dpo, checkpoints, context)
 
 
-class SftTraining(_Training):
+class SftTraining(Training):
     """Supervised fine-tuning on the chosen texts: the baseline that preferences must beat (LettinGo, ablation)."""
 
     sft: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of `trl.SFTConfig`, over `SFT_DEFAULTS` and, without an accelerator, `CPU_DEFAULTS`."""
+
+    @property
+    def model_init_kwargs(self) -> dict[str, Any] | None:
+        """How the model is loaded, such as its dtype."""
+        return self.sft.get("model_init_kwargs")
 
     def arguments(self, checkpoints: Path, context: int, steps: int) -> SFTConfig:
         """TRL's configuration for ``steps`` optimizer steps; see `DpoTraining.arguments`."""

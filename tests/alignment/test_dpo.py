@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from lettingo_features.alignment import dpo
 from lettingo_features.alignment.dpo import train_dpo
 from lettingo_features.alignment.model_card import Provenance, trained_on, write_gate_result
-from lettingo_features.alignment.selection import Scorer, SelectionConfig
-from lettingo_features.alignment.training_config import DpoTraining
-from lettingo_features.alignment.training_run import Trained
+from lettingo_features.alignment.training_config import DpoTraining, SftTraining
+from lettingo_features.alignment.training_run import Trained, TrainingRun
 from lettingo_features.errors import ConfigError, ModelError
 from lettingo_features.generation.model_files import adapter_name, model_hash
 from lettingo_features.generation.transformers_engine import TransformersConfig, TransformersEngine
@@ -39,13 +40,13 @@ def files(tmp_path_factory) -> Path:
     return directory
 
 
-def train(files: Path, out: Path, fields: dict | None = None, scorer: Scorer | None = None, **config) -> Trained:
+def train(files: Path, out: Path, fields: dict | None = None, **config) -> Trained:
     fields = FAST | (fields or {})
-    if scorer:
+    if config.get("averaged"):
         del fields["save_steps"]
     told = DpoTraining(dpo=fields, kl_prompts=8, **config)
     held_out = files / "held_out.jsonl"
-    return train_dpo(files / "pairs.jsonl", told, embedded_model(), out, files / "cache", PROVENANCE, held_out, scorer)
+    return train_dpo(files / "pairs.jsonl", told, embedded_model(), out, files / "cache", PROVENANCE, held_out)
 
 
 @pytest.fixture(scope="module")
@@ -106,33 +107,26 @@ def test_it_learns_and_says_so(full):
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "adapter"])
-def test_the_best_point_is_kept_as_a_training_that_ended_there(files, tmp_path, lora):
-    seen: list[str] = []
-
-    def score(model: Path) -> tuple[float, float]:
-        seen.append(model_hash(str(model)))
-        texts = greedy(model)
-        words = float(np.mean([len(text.split()) for text in texts]))
-        return [0.0, 0.1, 0.7, 0.3, 0.2, 0.4][len(seen) - 1], words
-
-    scorer = Scorer(score, "by hand")
-    told = {"lora": lora, "selection": SelectionConfig(points=5, length_ratio=9.0)}
-    kept = train(files, tmp_path / "kept", scorer=scorer, **told)
-    assert kept.steps == 2 and kept.revision == seen[2]
-    assert len(set(seen[1:])) == 5 and seen[0] == model_hash(str(embedded_model()))
-    points = json.loads((tmp_path / "kept" / "points.json").read_text())
-    assert [row["step"] for row in points["points"]] == [0, 1, 2, 3, 4, 5] and points["kept"] == 2
-    assert (kept.adapter_dir is not None) == (lora is not None)
-    assert not (tmp_path / "kept" / "checkpoints").exists()
+def test_the_result_is_the_mean_of_points_of_the_training(files, tmp_path, lora, monkeypatch):
+    monkeypatch.setattr(TrainingRun, "_forget_checkpoints", lambda run: None)
+    done = train(files, tmp_path, {"learning_rate": 5e-3 if lora else 2e-4}, lora=lora, averaged=5)
+    assert done.steps == 5
+    name = "adapter_model.safetensors" if lora else "model.safetensors"
+    points = [load_file(tmp_path / "checkpoints" / f"checkpoint-{n}" / name) for n in range(1, 6)]
+    mean = load_file((done.adapter_dir or done.model_dir) / name)
+    assert mean.keys() == points[0].keys()
+    for key, weights in mean.items():
+        each = torch.stack([point[key] for point in points])
+        torch.testing.assert_close(weights, each.mean(dim=0))
+    assert any((points[4][key] - mean[key]).abs().max() > 1e-5 for key in mean)  # not the end
+    assert greedy(done.model_dir) != greedy(embedded_model())
 
 
-def test_a_selection_needs_a_scorer_and_a_scorer_a_selection(files, tmp_path):
-    with pytest.raises(ConfigError, match="both 'selection' and a scorer"):
-        train(files, tmp_path / "a", selection=SelectionConfig())
-    with pytest.raises(ConfigError, match=r"dpo\.save_steps cannot be set beside 'selection'"):
-        DpoTraining(dpo=FAST, selection=SelectionConfig()).arguments(tmp_path, 512)
-    with pytest.raises(ConfigError, match="both 'selection' and a scorer"):
-        train(files, tmp_path / "b", scorer=Scorer(lambda model: (0.0, 1.0), "x"))
+def test_points_are_no_checkpoints_of_ones_own(tmp_path):
+    with pytest.raises(ConfigError, match=r"dpo\.save_steps cannot be set beside 'averaged'"):
+        DpoTraining(dpo=FAST, averaged=8).arguments(tmp_path, 512)
+    with pytest.raises(ConfigError, match=r"sft\.save_total_limit cannot be set beside 'averaged'"):
+        SftTraining(sft={"save_total_limit": 1}, averaged=8).arguments(tmp_path, 512, 10)
 
 
 def test_the_model_is_whole_and_its_prompt_is_the_base_s(full):

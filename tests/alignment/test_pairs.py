@@ -138,22 +138,6 @@ def test_every_user_without_a_pair_has_one_reason():
     assert statistics.pairs_per_user == {0: 7, 1: 1}
 
 
-def test_users_held_back_make_no_pairs_and_are_counted():
-    found = candidates(
-        *((f"u{n}{which}", f"u{n}", "llm", f"text {which}") for n in (1, 2, 3) for which in "ab"),
-    )
-    given = rewards({f"u{n}{which}": float(which == "a") for n in (1, 2, 3) for which in "ab"})
-    asked = prompts("u1", "u2", "u3")
-    pairs = preference_pairs(found, given, asked, held_back=pa.array(["u2", "u3", "u9"]))
-    assert set(pairs.rows["user_id"].to_pylist()) == {"u1"}
-    statistics = pairs.statistics
-    assert statistics.dropped_users == {"held_back_for_selection": 2}
-    assert (statistics.n_users, statistics.n_users_with_pairs, statistics.n_candidates) == (3, 1, 2)
-    assert statistics.n_without_reward == 0
-    assert sum(statistics.pairs_per_user.values()) == 3
-    assert "2 held back for selection" in statistics.to_text()
-
-
 def test_wins_of_generators():
     statistics = made(max_per_user=1).statistics
     assert statistics.wins == {"llm": {"llm": 1, "rows": 4}, "rows": {"rows": 1}}

@@ -7,6 +7,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lettingo_features.alignment.model_card import Provenance, read_facts
 from lettingo_features.alignment.sft import train_sft
@@ -39,6 +40,20 @@ def test_it_imitates_the_chosen_texts_and_nothing_else(tmp_path):
     assert train_sft(pairs, config, embedded_model(), tmp_path / "out", 3, PROVENANCE) == trained
     with pytest.raises(ConfigError, match="holds another training"):
         train_sft(pairs, config, embedded_model(), tmp_path / "out", 4, PROVENANCE)
+
+
+def test_the_mean_of_two_points_lies_between_them(tmp_path):
+    pairs = pair_texts.write(ROWS, tmp_path / "pairs.jsonl")
+    told = {"sft": {"learning_rate": 1e-3, "lr_scheduler_type": "constant", "warmup_steps": 0}, "kl_prompts": 0}
+    ends = [
+        train_sft(pairs, SftTraining(**told), embedded_model(), tmp_path / f"{n}", n, PROVENANCE).model_dir
+        for n in (1, 2)
+    ]
+    mean = train_sft(pairs, SftTraining(**told, averaged=2), embedded_model(), tmp_path / "mean", 2, PROVENANCE)
+    one, two, both = (load_file(model / "model.safetensors") for model in (*ends, mean.model_dir))
+    for name, weights in both.items():
+        torch.testing.assert_close(weights, (one[name] + two[name]) / 2)
+    assert any(not torch.equal(one[name], two[name]) for name in both)
 
 
 def test_what_was_killed_after_its_last_step_takes_no_more(tmp_path, monkeypatch):

@@ -18,10 +18,8 @@ import sys
 from pathlib import Path
 from lettingo_features.alignment.dpo import train_dpo
 from lettingo_features.alignment.model_card import Provenance
-from lettingo_features.alignment.selection import Scorer, SelectionConfig
 from lettingo_features.alignment.sft import train_sft
 from lettingo_features.alignment.training_config import DpoTraining, SftTraining
-from lettingo_features.generation.model_files import model_hash
 from lettingo_features.profiles.local_model import embedded_model
 
 method, pairs, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -31,13 +29,12 @@ lora = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "lora_dropout"
 if method == "sft":
     done = train_sft(pairs, SftTraining(sft=fields), embedded_model(), out, 11, users)  # six an epoch
 else:
-    scorer, told = None, {"dpo": fields | {"num_train_epochs": 2}, "lora": lora}
-    if method == "selected":
+    told = {"dpo": fields | {"num_train_epochs": 2}, "lora": lora}
+    if method == "averaged":
         del told["dpo"]["save_steps"]
-        told["selection"] = SelectionConfig(points=3)
-        scorer = Scorer(lambda model: (float(int(model_hash(str(model))[:6], 16)), 9.0), "a number for each model")
+        told["averaged"] = 3  # at steps 4, 8 and 12
     cache = out.parent / f"{out.name}-cache"
-    done = train_dpo(pairs, DpoTraining(**told), embedded_model(), out, cache, users, scorer=scorer)
+    done = train_dpo(pairs, DpoTraining(**told), embedded_model(), out, cache, users)
 print(done.revision, done.adapter)
 """
 
@@ -64,7 +61,7 @@ def kill_when(process: subprocess.Popen, reached) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["dpo", "adapter", "selected", "sft"])
+@pytest.mark.parametrize("method", ["dpo", "adapter", "averaged", "sft"])
 def test_a_killed_training_ends_as_one_that_was_not(tmp_path, method):
     pairs = pair_texts.write(pair_texts.rows(48), tmp_path / "pairs.jsonl")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -74,10 +71,8 @@ def test_a_killed_training_ends_as_one_that_was_not(tmp_path, method):
         lambda: (killed / "training.csv").exists(),  # before the first checkpoint
         lambda: (checkpoints / "checkpoint-4").exists(),  # while it is written, or just after
         lambda: (checkpoints / "checkpoint-8" / "COMPLETE").exists(),
-        lambda: any(killed.glob(".*.tmp")) or (killed / "model").exists(),  # while a point or the result is written
+        lambda: any(killed.glob(".*.tmp")) or (killed / "model").exists(),  # while the result is written
     ]
-    if method == "selected":
-        points.append(lambda: (killed / "points.json").exists())  # after the last point was judged
     for point in points:
         kill_when(start(method, pairs, killed), point)
     assert finish(method, pairs, killed) == expected

@@ -1,0 +1,41 @@
+"""The mean of a training's weights: a small training's points differ by luck, and their mean is better than most.
+
+Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407), over points evenly spaced from the start of the
+training to its end; ours, LettinGo takes the end. To select one point by what its texts earn needs users of whom no
+pairs are made, and a hundred of them cannot tell the points apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lettingo_features.alignment.base_model import BaseModel, load_base
+from lettingo_features.alignment.training_config import Training
+
+
+def averaged(points: Iterable[Path], start: BaseModel, config: Training) -> Any:
+    """The model, or the model with an adapter, whose weights are the mean of those at ``points``, checkpoints of a
+    training of ``start``; two of them are in memory at a time.
+
+    An adapter's two factors are averaged each by itself: along one training they turn little.
+    """
+    from torch.optim.swa_utils import AveragedModel
+
+    models = (_model_at(point, start, config) for point in points)
+    mean = AveragedModel(model := next(models))
+    mean.update_parameters(model)
+    for model in models:
+        mean.update_parameters(model)
+    return mean.module
+
+
+def _model_at(checkpoint: Path, start: BaseModel, config: Training) -> Any:
+    """The model that a checkpoint holds; ``start`` is trained by now, so that adapters need the base anew."""
+    options = config.model_init_kwargs
+    if config.lora is None:
+        return load_base(checkpoint, config.threads, options).model
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(load_base(start.directory, config.threads, options).model, checkpoint)
