@@ -24,10 +24,11 @@ SENTIMENT = {
     "shrink": False,
     "guards": {"faithfulness_weight": 0.0},
     "pairs": {"mode": "faithful"},
-    "dpo": {"averaged": None},  # the end of the training is kept
+    "dpo": {"averaged": None},
     "sft": {"averaged": None},
 }
-"""What follows from LettinGo's judge where nothing else is said: its pairs, and no term beside its answers."""
+"""What follows from LettinGo's judge where nothing else is said: its pairs, no term beside its answers, and the end of
+the training."""
 SEEDED = ("frame", "explore", "reward", "sentiment", "dpo", "evaluator", "gate")
 
 
@@ -53,7 +54,7 @@ class RunOptions:
 _OPTIONS = (
     click.option("--name", default="a1", show_default=True, help="Of the run; its files lie in alignment/NAME."),
     click.option("--config", type=click.Path(exists=True, dir_okay=False), help="JSON of a LoopConfig's fields."),
-    click.option("--fast", is_flag=True, help="Few users and one epoch: minutes, to see the machinery."),
+    click.option("--fast", is_flag=True, help="Few users and candidates: minutes, to see the machinery."),
     click.option("--seed", type=int, show_default="0", help="Of users, draws, pairs, training and gate."),
     click.option("--model", help="Model directory to start from; left out: the champion's, else the embedded one."),
     click.option("--prompt", show_default="auto", help="As in lettingo profiles generate."),

@@ -29,7 +29,8 @@ class Judge(Protocol):
     """A frozen judge of the explored users of one run."""
 
     def judge(self, candidates: pa.Table) -> Judged:
-        """Reward ``candidates`` (schema `tables.CANDIDATES`), whose texts are scrubbed already.
+        """Reward ``candidates`` (schema `tables.CANDIDATES`), whose texts are scrubbed already: all of a run at once,
+        since a text may be read beside the other texts of its writer (`shared_wording`).
 
         Raises
         ------

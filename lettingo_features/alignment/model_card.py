@@ -35,7 +35,7 @@ class Provenance:
     Parameters
     ----------
     user_ids
-        Of all pairs, held-out ones included, and of who selected the point of the training.
+        Of all pairs, held-out ones included.
     window
         [start, cutoff) of the interactions that prompts, candidates and rewards saw; None where unknown.
     pair_rule

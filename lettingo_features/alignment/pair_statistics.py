@@ -46,7 +46,6 @@ class PairStatistics:
     dropped_users: dict[str, int]
     """Users without a pair, by the first reason that applies."""
     n_candidates: int
-    """Of users who are not held back."""
     n_without_reward: int
     n_same_text: int
     """Left out because another candidate of the user says the same."""

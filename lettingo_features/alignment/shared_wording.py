@@ -15,9 +15,11 @@ def beside_mean(vectors: np.ndarray) -> np.ndarray:
     """float32 (C, d): the vectors of one writer's texts less their mean; for each user a text is of, or for all.
 
     A text that everybody is given becomes exactly zeros, which rank nothing. With few texts, each is a part of the mean
-    that it is compared with: of n texts that differ, one keeps (n - 1) / n of what is its own.
+    that it is compared with: of n texts that differ, one keeps (n - 1) / n of what is its own. Zeros, no text, stay.
     """
-    return vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    is_text = vectors.any(axis=1, keepdims=True)
+    mean = vectors.sum(axis=0, dtype=np.float64) / max(int(is_text.sum()), 1)
+    return np.where(is_text, vectors - mean.astype(np.float32), np.float32(0))
 
 
 def beside_writers(vectors: np.ndarray, candidates: pa.Table) -> np.ndarray:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from lettingo_features.config import Config
 from lettingo_features.errors import ConfigError, MissingExtraError
@@ -54,7 +54,7 @@ class Training(Config):
     """What both trainings are told."""
 
     averaged: int | None = Field(default=None, ge=2)
-    """Points, evenly spaced over the training and its end included, whose mean weights are the result (`averaging`);
+    """Points at most, evenly spaced over the training, and its end, whose mean weights are the result (`averaging`);
     each costs a checkpoint on disk, optimizer included. None keeps the end."""
 
     lora: dict[str, JsonValue] | None = None
@@ -86,6 +86,14 @@ class Training(Config):
             raise MissingExtraError("Training an adapter", "train") from None
         return _built(LoraConfig, "lora", {"task_type": "CAUSAL_LM", **self.lora})
 
+    def _check_saving(self, name: str, told: dict[str, Any]) -> None:
+        saving = sorted(field for field in told if field.startswith("save_"))
+        if saving and self.averaged is not None:
+            raise ConfigError(
+                f"{name}.{saving[0]} cannot be set beside 'averaged', whose points are the checkpoints: leave it out, "
+                f'or keep the end of the training ({{"{name}": {{"averaged": null}}}}).'
+            )
+
     def _arguments(
         self, kind: type, name: str, defaults: dict[str, Any], told: dict[str, Any], checkpoints: Path, context: int
     ) -> Any:
@@ -93,11 +101,6 @@ class Training(Config):
         if reserved:
             raise ConfigError(" ".join(reserved))
         if self.averaged is not None:
-            saving = sorted(field for field in told if field.startswith("save_"))
-            if saving:
-                raise ConfigError(
-                    f"{name}.{saving[0]} cannot be set beside 'averaged', whose points are the checkpoints."
-                )
             defaults = {**defaults, "save_steps": 1 / self.averaged, "save_total_limit": None}
         fields = {**defaults, **told}
         if not isinstance(fields["max_length"], int) or not 1 <= fields["max_length"] <= context:
@@ -117,6 +120,11 @@ class DpoTraining(Training):
 
     dpo: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of `trl.DPOConfig`, over `DPO_DEFAULTS` and, without an accelerator, `CPU_DEFAULTS`."""
+
+    @model_validator(mode="after")
+    def _points_are_the_checkpoints(self) -> DpoTraining:
+        self._check_saving("dpo", self.dpo)
+        return self
 
     @property
     def model_init_kwargs(self) -> dict[str, Any] | None:
@@ -138,7 +146,7 @@ class DpoTraining(Training):
         Raises
         ------
         ConfigError
-            A name or value that TRL does not know, or one that is set elsewhere, as checkpoints are by ``averaged``.
+            A name or value that TRL does not know, or one that is set elsewhere.
         """
         try:
             from trl import DPOConfig
@@ -153,6 +161,11 @@ class SftTraining(Training):
 
     sft: dict[str, JsonValue] = Field(default_factory=dict)
     """Fields of `trl.SFTConfig`, over `SFT_DEFAULTS` and, without an accelerator, `CPU_DEFAULTS`."""
+
+    @model_validator(mode="after")
+    def _points_are_the_checkpoints(self) -> SftTraining:
+        self._check_saving("sft", self.sft)
+        return self
 
     @property
     def model_init_kwargs(self) -> dict[str, Any] | None:

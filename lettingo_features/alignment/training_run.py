@@ -16,8 +16,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,16 +162,6 @@ class TrainingRun:
             name = adapter_name(str(draft))
             os.rename(draft, self._adapter)
         return self._write(model, base), name
-
-    @contextmanager
-    def written(self, model: Any, base: BaseModel) -> Iterator[Path]:
-        """A directory of ``model``, an adapter merged in, for as long as somebody looks at it."""
-        with without_bars():
-            draft = self._write(model, base)
-        try:
-            yield draft
-        finally:
-            shutil.rmtree(draft)
 
     def _write(self, model: Any, base: BaseModel) -> Path:
         if hasattr(model, "merge_and_unload"):

@@ -26,7 +26,7 @@ def window_fit(scene: Scene, user_rows: np.ndarray, vectors: np.ndarray, item_ve
     user_rows
         int64 (C,): the scene's row of each text's user.
     vectors, item_vectors
-        float32 (C, d) and (I, d), unit length, by one reader.
+        float32 (C, d), beside their mean (`shared_wording`), and (I, d), unit length, by one reader.
     """
     lengths = np.asarray(scene.seen.sum(axis=1)).ravel()
     past = sparse.csr_array(scene.seen.multiply(1 / np.maximum(lengths, 1)[:, None]))

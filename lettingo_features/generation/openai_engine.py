@@ -15,7 +15,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from threading import Event, Semaphore, Thread
+from queue import SimpleQueue
+from threading import Event, Thread
 from time import monotonic
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -152,23 +153,24 @@ class OpenAIEngine:
         self._failed_in_a_row = 0
         contents = self._frame.prompts(prompts) if self._frame is not None else prompts
         calls = iter(list(zip(range(len(prompts)), contents, streams, strict=True)))
-        ends, n_taken = _Ends(), 0
+        ends, n_taken, work = _Ends(), 0, None
         n_tasks = min(self.config.concurrency, len(prompts))
-        work = asyncio.run_coroutine_threadsafe(self._answer_all(calls, n_tasks, ends), self._loop)
         try:
+            work = asyncio.run_coroutine_threadsafe(self._answer_all(calls, n_tasks, ends), self._loop)
             for _ in prompts:
-                ends.arrived.acquire()
+                ends.arrived.get()
                 if isinstance(ends.come[n_taken], BaseException):
                     raise ends.come[n_taken] from None  # its cause holds the request, and that the key
                 n_taken += 1  # from here to the yield nothing is called: a signal would be heard there, and lose it
                 yield ends.come[n_taken - 1]
         except (KeyboardInterrupt, SystemExit):
-            work.cancel()
-            ends.over.wait(_END_S)  # cancelled before it began, the work does not tell its end
+            if work is not None and work.cancel():
+                ends.over.wait(_END_S)  # cancelled before it began, the work does not tell its end
             yield from [end for end in ends.come[n_taken:] if isinstance(end, tuple)]
             raise
         finally:
-            work.cancel()
+            if work is not None:
+                work.cancel()
 
     def close(self) -> None:
         """Close connections and stop the thread; closing twice is closing once."""
@@ -184,7 +186,7 @@ class OpenAIEngine:
             async with asyncio.TaskGroup() as group:
                 for _ in range(n_tasks):
                     group.create_task(self._work(calls, ends))
-        except* Exception as failed:  # whatever it is, the reader of the queue must not wait for ever
+        except* Exception as failed:  # whatever it is, who waits for answers must not wait for ever
             ends.put(failed.exceptions[0])
         finally:
             ends.over.set()
@@ -281,14 +283,14 @@ class _Ends:
 
     def __init__(self) -> None:
         self.come: list[tuple[int, Completion] | BaseException] = []
-        self.arrived = Semaphore(0)
-        """One for each that came."""
+        self.arrived: SimpleQueue[None] = SimpleQueue()
+        """One for each that came. NOTE: of C, since a signal can break a lock that is taken in Python."""
         self.over = Event()
         """None comes any more."""
 
     def put(self, end: tuple[int, Completion] | BaseException) -> None:
         self.come.append(end)
-        self.arrived.release()
+        self.arrived.put(None)
 
 
 def _message(choice: Any) -> tuple[str | None, str | None]:

@@ -122,11 +122,11 @@ def test_the_result_is_the_mean_of_points_of_the_training(files, tmp_path, lora,
     assert greedy(done.model_dir) != greedy(embedded_model())
 
 
-def test_points_are_no_checkpoints_of_ones_own(tmp_path):
+def test_points_are_no_checkpoints_of_ones_own():
     with pytest.raises(ConfigError, match=r"dpo\.save_steps cannot be set beside 'averaged'"):
-        DpoTraining(dpo=FAST, averaged=8).arguments(tmp_path, 512)
+        DpoTraining(dpo=FAST, averaged=8)
     with pytest.raises(ConfigError, match=r"sft\.save_total_limit cannot be set beside 'averaged'"):
-        SftTraining(sft={"save_total_limit": 1}, averaged=8).arguments(tmp_path, 512, 10)
+        SftTraining(sft={"save_total_limit": 1}, averaged=8)
 
 
 def test_the_model_is_whole_and_its_prompt_is_the_base_s(full):

@@ -74,9 +74,9 @@ def test_what_is_worded_apart_earns_what_its_texts_say(reward, apart):
         return np.stack([VECTORS[int(n)] + wording[style] for style, n in told]).astype(np.float32)
 
     found = RankingJudge(reward, worded, None, seed=0).judge(texts).rewards["value"].to_numpy()
-    plain, apart = found.reshape(-1, 2).T
+    plain, other = found.reshape(-1, 2).T
     assert plain.mean() > 0.1
-    assert apart == pytest.approx(plain, abs=2e-3)
+    assert other == pytest.approx(plain, abs=2e-3)
 
 
 def test_the_same_texts_given_to_others_earn_about_nothing(reward):

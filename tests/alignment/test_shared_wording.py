@@ -18,6 +18,14 @@ def test_beside_mean():
     assert found.sum(axis=0) == pytest.approx(np.zeros(3), abs=1e-6)
 
 
+def test_no_text_stays_no_text_and_moves_no_mean():
+    some = np.concatenate([VECTORS[:2], np.zeros((1, 3), np.float32), VECTORS[2:]])
+    found = beside_mean(some)
+    assert not found[2].any()
+    assert found[[0, 1, 3, 4]] == pytest.approx(beside_mean(VECTORS), abs=1e-6)
+    assert not beside_mean(np.zeros((2, 3), np.float32)).any()
+
+
 @pytest.mark.parametrize("n", [1, 3, 1_000])
 def test_one_text_for_everybody_is_exactly_zero(n):
     text = np.random.default_rng(n).normal(size=384).astype(np.float32)

@@ -25,7 +25,8 @@ from lettingo_features.profiles.local_model import embedded_model
 method, pairs, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 fields = {"learning_rate": 1e-3, "save_steps": 2}
 users = Provenance(["u1"], None, "by hand", {})
-lora = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "lora_dropout": 0.05} if method == "adapter" else None
+lora = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "lora_dropout": 0.05}
+lora = lora if method in ("adapter", "averaged") else None
 if method == "sft":
     done = train_sft(pairs, SftTraining(sft=fields), embedded_model(), out, 11, users)  # six an epoch
 else:

@@ -233,18 +233,18 @@ def test_told_to_stop_it_hands_over_what_has_come(stop) -> None:
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_told_to_stop_as_an_answer_comes_it_hands_it_over(monkeypatch, stop) -> None:
-    class Heard(openai_engine.Semaphore):
+    class Heard(openai_engine.SimpleQueue):
         """A signal is heard between the wait for an answer and the taking of it."""
 
         n = 0
 
-        def acquire(self, *args):
-            super().acquire(*args)
+        def get(self):
+            super().get()
             self.n += 1
             if self.n == 3:
                 raise stop
 
-    monkeypatch.setattr(openai_engine, "Semaphore", Heard)
+    monkeypatch.setattr(openai_engine, "SimpleQueue", Heard)
     with FakeOpenAI() as server:
         engine = OpenAIEngine(config(server.url, concurrency=1))
         got, answers = [], engine.generate([str(n) for n in range(2_000)], list(range(2_000)))
