@@ -88,7 +88,7 @@ bench-alignment: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_dpo
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.simulate_gate
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_align --seeds 9,10,12
-	$(if $(DATA),OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_align --data '$(DATA)' --reader words --config tests/bench/one_style.json)
+	$(if $(DATA),OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_align --data '$(DATA)' --seeds 31,32,33)
 	$(if $(PROFILES),OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_real_candidates --data '$(PROFILES)')
 
 services:

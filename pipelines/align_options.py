@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pipelines.console import home_option, json_option
-from pipelines.writers import WriterOptions
+from pipelines.writers import STYLES, WriterOptions
 
 FAST = {
     "frame": {"max_fit": 100, "max_explored": 150, "max_gate": 200},
@@ -21,14 +21,15 @@ FAST = {
 }
 """A run of minutes that shows the machinery: too few users to show a small gain, which the gate then says."""
 SENTIMENT = {
+    "explore": {"styles": STYLES[1:]},  # all that are told
     "shrink": False,
     "guards": {"faithfulness_weight": 0.0},
     "pairs": {"mode": "faithful"},
     "dpo": {"averaged": None},
     "sft": {"averaged": None},
 }
-"""What follows from LettinGo's judge where nothing else is said: its pairs, no term beside its answers, and the end of
-the training."""
+"""What follows from LettinGo's judge where nothing else is said: texts of every form, its pairs, no term beside its
+answers, and the end of the training."""
 SEEDED = ("frame", "explore", "reward", "sentiment", "dpo", "evaluator", "gate")
 
 

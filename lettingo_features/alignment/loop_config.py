@@ -31,11 +31,12 @@ class LoopConfig(Config):
     "What a text may see."
     max_words: int = Field(default=120, ge=1)
     "Words after which a text ends at its last whole sentence."
-    explore: ExploreConfig = ExploreConfig()
-    "Candidates."
-    reader: Reader = "encoder"
-    """What turns a text into a vector for the reward: the sentence encoder that serves, or the words of the catalogue
-    (`evaluator.Words`). The gate's first metric reads with the other one."""
+    explore: ExploreConfig = ExploreConfig(styles=("narrative",))
+    """Candidates; of one style, so that what they are paid for is what they say. (The embedded model's other styles are
+    lists, in which it garbles names.)"""
+    reader: Reader = "words"
+    """What turns a text into a vector for the reward: the words of the catalogue (`evaluator.Words`), or the sentence
+    encoder that serves. The gate's first metric reads with the other one: by default, with what serves."""
     judge: Literal["ranking", "sentiment"] = "ranking"
     "Family of the reward: ours, or LettinGo's language model. The gate's judges are the same either way."
     reward: RankingRewardConfig = RankingRewardConfig()
@@ -46,17 +47,24 @@ class LoopConfig(Config):
     "Against texts that please the judge without describing the person."
     shrink: bool = True
     "Shrink noisy rewards towards their kind's (`shrinkage`)."
-    pairs: PairConfig = PairConfig(noise_factor=0.5, length_ratio=1.25)
-    "Which comparisons teach; of closely matched lengths, since a small model learns length first."
+    pairs: PairConfig = PairConfig(max_per_user=10, noise_factor=0.5, length_ratio=1.25)
+    """Which comparisons teach; of closely matched lengths, since a small model learns length first. Many of a user,
+    each seen once: what one pair says of its two texts is mostly noise, which a second epoch learns by heart."""
     shuffle_labels: bool = False
     "Negative control: chosen and rejected are swapped at random. What such a run gains is no effect of preferences."
     dpo: DpoTraining = DpoTraining(
-        dpo={"learning_rate": 2e-4, "num_train_epochs": 4, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 4.0]},
+        dpo={
+            "beta": 0.5,
+            "learning_rate": 2e-4,
+            "num_train_epochs": 1,
+            "loss_type": ["sigmoid", "sft"],
+            "loss_weights": [1.0, 1.0],
+        },
         averaged=8,
     )
-    """Preference training: DPO's loss and four times the likelihood of the chosen texts (Pang et al. 2024, arXiv
-    2404.19733, add it with a weight). By the first alone a small model turns to texts that nobody wrote, so that the
-    reward rises and the gate's first metric falls; to reach another style's texts it needs the second."""
+    """Preference training: DPO's loss and the likelihood of the chosen texts (Pang et al. 2024, arXiv 2404.19733), by
+    which a small model stays with texts that somebody wrote. A large beta keeps what no pair speaks against as it is in
+    the base."""
     sft: SftTraining | None = SftTraining(sft={"learning_rate": 2e-4}, averaged=8)
     "The baseline on the chosen texts, as many steps; None leaves it out."
     evaluator: EvaluatorConfig = EvaluatorConfig()

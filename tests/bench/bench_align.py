@@ -32,7 +32,7 @@ ARMS = ("statistical", "base", "sft", "aligned", "aligned, shuffled")
 @click.option("--data", type=click.Path(exists=True), help="Interactions; left out: a synthetic world.")
 @click.option("--seeds", default="0,1,2", show_default=True)
 @click.option("--home", type=click.Path(), help="Keeps the runs; left out: a temporary directory.")
-@click.option("--reader", type=click.Choice(["encoder", "words"]), default="encoder", show_default=True)
+@click.option("--reader", type=click.Choice(["encoder", "words"]), default="words", show_default=True)
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), help="JSON, as of lettingo align run.")
 def main(data: str | None, seeds: str, home: str | None, reader: str, config: str | None) -> None:
     """Print one table per metric."""

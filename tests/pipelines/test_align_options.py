@@ -43,11 +43,11 @@ def test_a_file_goes_over_the_fast_form_which_goes_over_the_defaults(tmp_path):
     path = tmp_path / "loop.json"
     effect = {"matched": {"share": 0.1}}
     path.write_text(json.dumps({"frame": {"max_fit": 7}, "gate": {"minimum_effects": effect}}))
-    made = loop_config(RunOptions(config=str(path), fast=True, seed=5, reader="words"))
+    made = loop_config(RunOptions(config=str(path), fast=True, seed=5, reader="encoder"))
     assert (made.frame.max_fit, made.frame.max_explored, made.frame.min_interactions) == (7, 150, 5)
     assert made.gate.minimum_effects["matched"].share == 0.1  # in place of the default's absolute one, not beside it
     assert {made.frame.seed, made.explore.seed, made.reward.seed, made.dpo.seed, made.gate.seed} == {5}
-    assert made.reader == "words"
+    assert made.reader == "encoder"
 
 
 @pytest.mark.parametrize(("content", "says"), [("[1]", "no JSON object"), ("{", "cannot be read as JSON")])
@@ -126,7 +126,7 @@ def test_a_step_without_settings_goes_on_with_those_of_the_run(opened, written):
     [
         ({"seed": 5}, "another config.dpo.seed"),
         ({"fast": True}, "another config.dpo.kl_prompts, .*config.frame.max_explored"),
-        ({"reader": "words"}, "another config.reader"),
+        ({"reader": "encoder"}, "another config.reader"),
         ({"judge": "sentiment", "judge_model": "m"}, "begun with the judge ranking"),
         ({"judge_model": "m"}, "belong to --judge sentiment"),
         ({"prompt": "lettingo-1"}, "another prompt"),
