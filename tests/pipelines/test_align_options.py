@@ -14,6 +14,7 @@ from lettingo_features.columns import INTERACTIONS
 from lettingo_features.data.synthetic import SyntheticWorld, WorldConfig, write_world
 from lettingo_features.errors import ConfigError, DataError
 from lettingo_features.home import Home
+from lettingo_features.profiles.generator import STYLES
 from pipelines.align import _require_data, align
 from pipelines.align_files import AlignmentRun
 from pipelines.align_loop import _require_trainable
@@ -48,6 +49,22 @@ def test_a_file_goes_over_the_fast_form_which_goes_over_the_defaults(tmp_path):
     assert made.gate.minimum_effects["matched"].share == 0.1  # in place of the default's absolute one, not beside it
     assert {made.frame.seed, made.explore.seed, made.reward.seed, made.dpo.seed, made.gate.seed} == {5}
     assert made.reader == "encoder"
+
+
+@pytest.mark.parametrize(
+    ("judge", "told", "styles"),
+    [
+        (None, {}, ("narrative",)),
+        ("sentiment", {"judge_model": "m"}, STYLES),  # LettinGo explores without a format
+        ("sentiment", {"judge_model": "m", "config": {"explore": {"styles": ["brief"]}}}, ("brief",)),
+    ],
+)
+def test_which_styles_are_explored(tmp_path, judge, told, styles):
+    if "config" in told:
+        path = tmp_path / "loop.json"
+        path.write_text(json.dumps(told["config"]))
+        told = told | {"config": str(path)}
+    assert loop_config(RunOptions(judge=judge, **told)).explore.styles == styles
 
 
 @pytest.mark.parametrize(("content", "says"), [("[1]", "no JSON object"), ("{", "cannot be read as JSON")])
