@@ -21,7 +21,7 @@ FAST = {
 }
 """A run of minutes that shows the machinery: too few users to show a small gain, which the gate then says."""
 SENTIMENT = {
-    "explore": {"styles": STYLES[1:]},  # all that are told
+    "explore": {"styles": [style for style in STYLES if style != "free"]},
     "shrink": False,
     "guards": {"faithfulness_weight": 0.0},
     "pairs": {"mode": "faithful"},

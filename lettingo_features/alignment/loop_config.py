@@ -32,8 +32,7 @@ class LoopConfig(Config):
     max_words: int = Field(default=120, ge=1)
     "Words after which a text ends at its last whole sentence."
     explore: ExploreConfig = ExploreConfig(styles=("narrative",))
-    """Candidates; of one style, so that what they are paid for is what they say. (The embedded model's other styles are
-    lists, in which it garbles names.)"""
+    "Candidates; of one style, so that what they are paid for is what they say."
     reader: Reader = "words"
     """What turns a text into a vector for the reward: the words of the catalogue (`evaluator.Words`), or the sentence
     encoder that serves. The gate's first metric reads with the other one: by default, with what serves."""

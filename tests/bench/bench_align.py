@@ -32,9 +32,9 @@ ARMS = ("statistical", "base", "sft", "aligned", "aligned, shuffled")
 @click.option("--data", type=click.Path(exists=True), help="Interactions; left out: a synthetic world.")
 @click.option("--seeds", default="0,1,2", show_default=True)
 @click.option("--home", type=click.Path(), help="Keeps the runs; left out: a temporary directory.")
-@click.option("--reader", type=click.Choice(["encoder", "words"]), default="words", show_default=True)
+@click.option("--reader", type=click.Choice(["encoder", "words"]), help="As of lettingo align run.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), help="JSON, as of lettingo align run.")
-def main(data: str | None, seeds: str, home: str | None, reader: str, config: str | None) -> None:
+def main(data: str | None, seeds: str, home: str | None, reader: str | None, config: str | None) -> None:
     """Print one table per metric."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(home or temporary)
@@ -48,8 +48,9 @@ def main(data: str | None, seeds: str, home: str | None, reader: str, config: st
         click.echo(f"largest process: {peak:.2f} GB")
 
 
-def _run(root: Path, seed: int, data: str | None, reader: str, config: str | None) -> tuple[dict, float]:
-    told = ["--home", str(root), "--name", f"seed{seed}", "--seed", str(seed), "--reader", reader, "--json"]
+def _run(root: Path, seed: int, data: str | None, reader: str | None, config: str | None) -> tuple[dict, float]:
+    told = ["--home", str(root), "--name", f"seed{seed}", "--seed", str(seed), "--json"]
+    told += ["--reader", reader] if reader else []
     told += ["--data", data] if data else ["--world"]
     told += ["--config", config] if config else []
     start = time.monotonic()

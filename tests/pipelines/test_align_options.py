@@ -23,7 +23,7 @@ from pipelines.ingest import run_ingest
 from pipelines.writers import WriterOptions
 from tests.alignment.small_world import interactions
 
-ENCODER = SimpleNamespace(encoder_id="e", config=SimpleNamespace(model="m"))
+ENCODER = SimpleNamespace(encoder_id="e", config=SimpleNamespace(model="m"), encode=len)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,15 @@ def home(tmp_path_factory) -> Home:
 def begun(home: Home, name: str, **options) -> AlignmentRun:
     told = {"config": loop_config(RunOptions()), "writer": WriterOptions(), "encoder": ENCODER} | options
     return AlignmentRun(home, name, told["config"], told["writer"], told["encoder"], elsewhere=told.get("elsewhere"))
+
+
+@pytest.mark.parametrize("reader", ["words", "encoder"])
+def test_the_gate_never_reads_as_the_reward_does(home, reader):
+    run = begun(home, f"reads-{reader}", config=loop_config(RunOptions(reader=reader)))
+    vars(run)["words"] = words = SimpleNamespace()  # in place of those of a catalogue
+    by = {"words": words, "encoder": ENCODER.encode}
+    assert run.reader() is by.pop(reader)
+    assert [run.reader(other=True)] == [*by.values()]
 
 
 def test_a_file_goes_over_the_fast_form_which_goes_over_the_defaults(tmp_path):
